@@ -1,0 +1,246 @@
+package lifecycle
+
+import (
+	"time"
+)
+
+// ContainerRef names one attempt of one container of a pod. Attempt counts
+// from 0 and equals the restartCount that the attempt is reported with. It is
+// comparable, so that it can be a map key.
+type ContainerRef struct {
+	Name    string
+	Attempt int
+}
+
+// An Action is one thing to do. Actions are plain comparable values: the pod
+// worker runs an action once at a time, however often Decide repeats it, and a
+// driver may send it to another process.
+type Action interface{ isAction() }
+
+// MountVolumes prepares every volume of the pod. It reports VolumesMounted or
+// VolumesFailed. Attempt distinguishes retries.
+type MountVolumes struct{ Attempt int }
+
+// CreateSandbox creates the pod sandbox and starts its infra module. It
+// reports SandboxCreated or SandboxFailed, and later SandboxExited if the
+// infra module ends by itself (SBX-03).
+type CreateSandbox struct{ Attempt int }
+
+// StartContainer ensures the image, builds the container's blueprint, and
+// starts it (MAIN-02). It reports ImagePulling, ImagePulled, ImageFailed,
+// ContainerCreated, ContainerStarted, ContainerStartFailed as they happen, and
+// ContainerExited when the guest ends. Try distinguishes start attempts of the
+// same ContainerRef that failed before an instance existed (ErrImagePull,
+// CreateContainerConfigError).
+type StartContainer struct {
+	ContainerRef
+	Try int
+}
+
+// StopContainer asks a running container to end: stop signal, then SIGKILL
+// when Grace has passed. Message is the text of the Killing event. It reports
+// ContainerStopping at once, and the container's exit arrives as
+// ContainerExited. A later StopContainer with a smaller Grace shortens it.
+type StopContainer struct {
+	ContainerRef
+	Grace   time.Duration
+	Message string
+}
+
+// RemoveSandbox stops the infra module and releases the sandbox. It reports
+// SandboxRemoved.
+type RemoveSandbox struct{ Attempt int }
+
+// RemoveContainers forgets the records of ended init containers before a new
+// sandbox repeats them (SBX-05). It is carried out by the fact it reports,
+// ContainersRemoved; logs of the named containers are deleted.
+type RemoveContainers struct{ SandboxAttempt int }
+
+// UnmountVolumes tears the pod's volumes and directories down after its
+// sandbox is gone (DEL-06). It reports VolumesUnmounted, after which the
+// worker has nothing more to do.
+type UnmountVolumes struct{}
+
+func (MountVolumes) isAction()     {}
+func (CreateSandbox) isAction()    {}
+func (StartContainer) isAction()   {}
+func (StopContainer) isAction()    {}
+func (RemoveSandbox) isAction()    {}
+func (RemoveContainers) isAction() {}
+func (UnmountVolumes) isAction()   {}
+
+// Plan is Decide's answer.
+type Plan struct {
+	// Actions are due now, in the order in which they should be started. An
+	// action stays in the plan until a fact shows that it is done.
+	Actions []Action
+	// Wake is when to ask again although nothing has happened; zero: only when
+	// a fact arrives.
+	Wake time.Time
+	// Finished says that nothing will ever be due again: the phase is
+	// terminal and everything the pod held has been released.
+	Finished bool
+}
+
+// A Fact is one thing that happened. Facts are plain serialisable values.
+type Fact interface{ isFact() }
+
+// PodAdmitted: the worker acknowledged the pod; status.startTime.
+type PodAdmitted struct{ At time.Time }
+
+// PodDeleted: deletion was asked for with this grace period. A second one may
+// only shorten the first (DEL-02, DEL-05).
+type PodDeleted struct {
+	At    time.Time
+	Grace time.Duration
+}
+
+// VolumesMounted: every volume is ready.
+type VolumesMounted struct{ At time.Time }
+
+// VolumesFailed: at least one volume could not be set up. Messages are the
+// texts of the FailedMount events (VOL-04, VOL-20).
+type VolumesFailed struct {
+	At       time.Time
+	Attempt  int
+	Messages []string
+}
+
+// SandboxCreated: the infra module runs.
+type SandboxCreated struct {
+	At      time.Time
+	Attempt int
+	ID      string
+	IP      string // pod IP; empty on the host network
+}
+
+// SandboxFailed: the sandbox could not be created (SBX-08).
+type SandboxFailed struct {
+	At      time.Time
+	Attempt int
+	Message string
+}
+
+// SandboxExited: the infra module ended by itself.
+type SandboxExited struct {
+	At      time.Time
+	Attempt int
+}
+
+// SandboxRemoved: the sandbox is gone, and no container of it runs.
+type SandboxRemoved struct {
+	At      time.Time
+	Attempt int
+}
+
+// ContainersRemoved answers RemoveContainers.
+type ContainersRemoved struct {
+	At             time.Time
+	SandboxAttempt int
+}
+
+// ImagePulling: a pull has begun (IMG-06).
+type ImagePulling struct {
+	At        time.Time
+	Container ContainerRef
+	Image     string
+}
+
+// ImagePulled: the image is present. Message is the event's text (IMG-04,
+// IMG-06), complete.
+type ImagePulled struct {
+	At        time.Time
+	Container ContainerRef
+	Image     string // resolved name for status.image
+	ImageID   string // digested reference for status.imageID
+	Message   string
+}
+
+// ImageFailed: the image is not available (IMG-02, IMG-05, IMG-07, IMG-09).
+// Reason is one of ErrImagePull, ErrImageNeverPull, InvalidImageName,
+// ImageInspectError.
+type ImageFailed struct {
+	At        time.Time
+	Container ContainerRef
+	Try       int
+	Image     string
+	Reason    string
+	Message   string
+}
+
+// ContainerCreated: the blueprint is complete and the module compiled.
+type ContainerCreated struct {
+	At        time.Time
+	Container ContainerRef
+	ID        string // containerID without scheme
+}
+
+// ContainerStarted: the guest's first instruction is about to run.
+type ContainerStarted struct {
+	At        time.Time
+	Container ContainerRef
+	ID        string
+}
+
+// ContainerStartFailed: the start ended in an error. Reason is
+// CreateContainerConfigError or CreateContainerError (no instance ever
+// existed: no terminated state, retried at TIME-09's pace), or
+// RunContainerError (a terminated instance with reason StartError and exit
+// code 128 remains: RST-09).
+type ContainerStartFailed struct {
+	At        time.Time
+	Container ContainerRef
+	Try       int
+	Reason    string
+	Message   string
+}
+
+// ContainerStopping: the stop sequence has begun (EVT-04).
+type ContainerStopping struct {
+	At        time.Time
+	Container ContainerRef
+	Message   string
+}
+
+// ContainerExited: the guest has ended and its resources are released.
+// Reason is Completed, Error, OOMKilled or StartError (STATE-03). Message is
+// the termination message (TMSG).
+type ContainerExited struct {
+	At        time.Time
+	Container ContainerRef
+	ExitCode  int32
+	Reason    string
+	Message   string
+}
+
+// VolumesUnmounted: nothing of the pod is left on the host but its logs.
+type VolumesUnmounted struct{ At time.Time }
+
+func (PodAdmitted) isFact()          {}
+func (PodDeleted) isFact()           {}
+func (VolumesMounted) isFact()       {}
+func (VolumesFailed) isFact()        {}
+func (SandboxCreated) isFact()       {}
+func (SandboxFailed) isFact()        {}
+func (SandboxExited) isFact()        {}
+func (SandboxRemoved) isFact()       {}
+func (ContainersRemoved) isFact()    {}
+func (ImagePulling) isFact()         {}
+func (ImagePulled) isFact()          {}
+func (ImageFailed) isFact()          {}
+func (ContainerCreated) isFact()     {}
+func (ContainerStarted) isFact()     {}
+func (ContainerStartFailed) isFact() {}
+func (ContainerStopping) isFact()    {}
+func (ContainerExited) isFact()      {}
+func (VolumesUnmounted) isFact()     {}
+
+// Event is the pure part of a Kubernetes event: the worker adds names and
+// counts (EVT).
+type Event struct {
+	At        time.Time
+	Type      string // Normal or Warning
+	Reason    string
+	Message   string
+	FieldPath string // spec.containers{name}; empty for the pod itself
+}
