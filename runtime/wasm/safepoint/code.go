@@ -1,0 +1,396 @@
+package safepoint
+
+// Opcodes that the rewriter reads or writes.
+const (
+	opBlock        = 0x02
+	opLoop         = 0x03
+	opIf           = 0x04
+	opElse         = 0x05
+	opEnd          = 0x0b
+	opBrIf         = 0x0d
+	opReturn       = 0x0f
+	opCall         = 0x10
+	opReturnCall   = 0x12
+	opSelect       = 0x1b
+	opTryTable     = 0x1f
+	opLocalGet     = 0x20
+	opLocalSet     = 0x21
+	opLocalTee     = 0x22
+	opGlobalGet    = 0x23
+	opGlobalSet    = 0x24
+	opMemorySize   = 0x3f
+	opI32Const     = 0x41
+	opI64Const     = 0x42
+	opI32LtS       = 0x48
+	opI32LtU       = 0x49
+	opI32GtU       = 0x4b
+	opI32LeU       = 0x4d
+	opI64GtU       = 0x56
+	opI32Add       = 0x6a
+	opI32Sub       = 0x6b
+	opI32ShrU      = 0x76
+	opI64Add       = 0x7c
+	opI64Or        = 0x84
+	opI64Shl       = 0x86
+	opI64ExtendU   = 0xad
+	opBulk         = 0xfc
+	opSIMD         = 0xfd
+	opAtomic       = 0xfe
+	bulkMemoryInit = 8
+	bulkMemoryCopy = 10
+	bulkMemoryFill = 11
+
+	voidBlock = 0x40
+	typeI32   = 0x7f
+	typeI64   = 0x7e
+)
+
+// An edit changes a function's body at one place.
+type edit struct {
+	kind     editKind
+	from, to int    // bytes of the source that it replaces; from==to inserts
+	value    uint32 // by kind
+}
+
+type editKind byte
+
+const (
+	editIndex  editKind = iota // write the function index value
+	editLoop                   // loop header; value is its weight
+	editCharge                 // charge the size on top of the stack; value is the shift
+	editCall                   // call the function value instead
+	editWait                   // value: memory.atomic.wait's index of host function; the offset is in wait
+)
+
+// body is one function as the walk over its code found it.
+type body struct {
+	params      int
+	localsFrom  int // of the declarations, their count included
+	groups      int // of locals
+	groupsFrom  int // of the declarations, after their count
+	codeFrom    int
+	end         int
+	locals      int // with parameters
+	edits       []edit
+	waits       []uint32 // offsets of the editWait edits, in order
+	loops       bool
+	calls       bool
+	getsGlobal  bool
+	setsGlobal  bool
+	charges     bool
+	extraWeight int // bytes to be added for calls
+}
+
+type control struct {
+	op    byte
+	at    int // offset of its body
+	extra int // extraWeight before it
+	edit  int // of a loop
+}
+
+// walker is reused from function to function.
+type walker struct {
+	m        *module
+	controls []control
+	body     body
+}
+
+// function reads one body, which r holds exactly.
+func (w *walker) function(r *reader, params int) *body {
+	b := &w.body
+	*b = body{params: params, edits: b.edits[:0], waits: b.waits[:0], end: r.end}
+	if r.left() > maxBodyBytes {
+		r.fail("function of %d bytes exceeds the limit of %d", r.left(), maxBodyBytes)
+		return b
+	}
+	b.localsFrom = r.pos
+	b.groups = r.count("groups of locals", maxBodyBytes)
+	b.groupsFrom = r.pos
+	locals := uint64(0)
+	for range b.groups {
+		locals += uint64(r.u32())
+		w.m.valueType(r)
+		if r.err != nil {
+			return b
+		}
+		if locals > maxLocals {
+			r.fail("%d locals exceed the limit of %d", locals, maxLocals)
+			return b
+		}
+	}
+	b.locals = params + int(locals)
+	b.codeFrom = r.pos
+	w.controls = append(w.controls[:0], control{op: opBlock, at: r.pos})
+	for len(w.controls) > 0 {
+		w.instruction(r)
+		if r.err != nil {
+			return b
+		}
+	}
+	if r.pos != r.end {
+		r.fail("function goes on after its end")
+	}
+	return b
+}
+
+func (w *walker) push(r *reader, op byte) {
+	if len(w.controls) >= maxDepth {
+		r.fail("blocks nest deeper than %d", maxDepth)
+	}
+	w.controls = append(w.controls, control{op: op, at: r.pos, extra: w.body.extraWeight})
+}
+
+func (w *walker) label(r *reader) {
+	if l := r.u32(); r.err == nil && l >= uint32(len(w.controls)) {
+		r.fail("unknown label %d", l)
+	}
+}
+
+func (w *walker) index(r *reader, n int, what string) {
+	if i := r.u32(); r.err == nil && i >= uint32(n) {
+		r.fail("unknown %s %d", what, i)
+	}
+}
+
+func (w *walker) blockType(r *reader) {
+	if t := r.signed(33); r.err == nil {
+		switch {
+		case t == -64 || t >= -0x17 && t < 0: // empty, or one value type
+		case t == -0x1d || t == -0x1c: // (ref null ht), (ref ht)
+			heapType(r)
+		case t >= 0 && t < int64(len(w.m.params)):
+		default:
+			r.fail("unknown block type %d", t)
+		}
+	}
+}
+
+func (w *walker) instruction(r *reader) {
+	b := &w.body
+	at := r.pos
+	op := r.byte()
+	switch {
+	case op == opBlock || op == opLoop || op == opIf:
+		w.blockType(r)
+		w.push(r, op)
+		if op == opLoop {
+			b.loops = true
+			w.controls[len(w.controls)-1].edit = len(b.edits)
+			b.edits = append(b.edits, edit{kind: editLoop, from: r.pos, to: r.pos})
+		}
+	case op == opElse:
+		if top := &w.controls[len(w.controls)-1]; top.op != opIf {
+			r.fail("else without if")
+		} else {
+			top.op = opElse
+		}
+	case op == opEnd:
+		top := w.controls[len(w.controls)-1]
+		if top.op == opLoop {
+			b.edits[top.edit].value = weight(at - top.at + b.extraWeight - top.extra)
+		}
+		w.controls = w.controls[:len(w.controls)-1]
+	case op == opTryTable:
+		w.blockType(r)
+		for range r.count("catch clauses", maxBranches) {
+			kind := r.byte()
+			if kind > 3 {
+				r.fail("unknown catch clause %d", kind)
+			}
+			if kind < 2 {
+				w.index(r, w.m.tags, "tag")
+			}
+			w.label(r)
+			if r.err != nil {
+				return
+			}
+		}
+		w.push(r, op)
+	case op == 0x08: // throw
+		w.index(r, w.m.tags, "tag")
+	case op == 0x06 || op == 0x07 || op == 0x09 || op == 0x18 || op == 0x19:
+		r.pos--
+		r.fail("legacy exception handling (opcode %#x) is not supported", op)
+	case op == 0x0c || op == opBrIf || op == 0xd5 || op == 0xd6: // br, br_if, br_on_null, br_on_non_null
+		w.label(r)
+	case op == 0x0e: // br_table
+		for range r.count("branches", maxBranches) {
+			if w.label(r); r.err != nil {
+				return
+			}
+		}
+		w.label(r)
+	case op == opCall || op == opReturnCall || op == 0xd2: // ref.func
+		if op != 0xd2 {
+			w.call()
+		}
+		from := r.pos
+		f := r.u32()
+		if r.err == nil && f >= uint32(w.m.funcCount()) {
+			r.fail("unknown function %d", f)
+		}
+		if f >= uint32(w.m.importedFuncs) {
+			b.edits = append(b.edits, edit{kind: editIndex, from: from, to: r.pos, value: w.m.shift(f)})
+		}
+	case op == 0x11 || op == 0x13: // call_indirect, return_call_indirect
+		w.call()
+		w.index(r, len(w.m.params), "type")
+		w.index(r, w.m.tableCount(), "table")
+	case op == 0x14 || op == 0x15: // call_ref, return_call_ref
+		r.fail("typed function references are not supported")
+	case op == 0x1c: // select with types
+		for range r.count("types of select", 1) {
+			w.m.valueType(r)
+		}
+	case op >= opLocalGet && op <= opLocalTee:
+		w.index(r, b.locals, "local")
+	case op == opGlobalGet:
+		b.getsGlobal = true
+		w.index(r, w.m.globalCount(), "global")
+	case op == opGlobalSet:
+		b.setsGlobal = true
+		w.index(r, w.m.globalCount(), "global")
+	case op == 0x25 || op == 0x26: // table.get, table.set
+		w.index(r, w.m.tableCount(), "table")
+	case op >= 0x28 && op <= 0x3e: // loads and stores
+		w.memArg(r)
+	case op == opMemorySize || op == 0x40:
+		w.needMemory(r)
+		w.reserved(r)
+	case op == opI32Const:
+		r.signed(32)
+	case op == opI64Const:
+		r.signed(64)
+	case op == 0x43:
+		r.skip(4)
+	case op == 0x44:
+		r.skip(8)
+	case op == 0xd0: // ref.null
+		heapType(r)
+	case op <= 0x01, op == 0x0a, op == opReturn, op == 0x1a, op == opSelect, // unreachable nop throw_ref return drop select
+		op >= 0x45 && op <= 0xc4, op == 0xd1, op == 0xd4: // numeric, ref.is_null, ref.as_non_null
+	case op == opBulk:
+		w.bulk(r, at)
+	case op == opSIMD:
+		w.simd(r)
+	case op == opAtomic:
+		w.atomic(r, at)
+	default:
+		r.pos = at
+		r.fail("unknown instruction %#x", op)
+	}
+}
+
+func (w *walker) call() {
+	w.body.calls = true
+	w.body.extraWeight += callBytes
+}
+
+func (w *walker) needMemory(r *reader) {
+	if w.m.memories == 0 {
+		r.fail("instruction needs a memory, and the module has none")
+	}
+}
+
+func (w *walker) memArg(r *reader) (offset uint32) {
+	w.needMemory(r)
+	r.u32() // alignment
+	return r.u32()
+}
+
+func (w *walker) reserved(r *reader) {
+	if r.byte() != 0 {
+		r.fail("unknown memory")
+	}
+}
+
+func (w *walker) bulk(r *reader, at int) {
+	charge := func(shift uint32) {
+		w.body.charges = true
+		w.body.edits = append(w.body.edits, edit{kind: editCharge, from: at, to: at, value: shift})
+	}
+	switch op := r.u32(); {
+	case op <= 7: // saturating truncation
+	case op == bulkMemoryInit:
+		w.needMemory(r)
+		w.index(r, w.m.segments(), "data segment")
+		w.reserved(r)
+		charge(memoryShift)
+	case op == 9: // data.drop
+		w.index(r, w.m.segments(), "data segment")
+	case op == bulkMemoryCopy:
+		w.needMemory(r)
+		w.reserved(r)
+		w.reserved(r)
+		w.body.extraWeight += callBytes
+		w.body.edits = append(w.body.edits, edit{kind: editCall, from: at, to: r.pos, value: w.m.helper(helperCopy)})
+	case op == bulkMemoryFill:
+		w.needMemory(r)
+		w.reserved(r)
+		w.body.extraWeight += callBytes
+		w.body.edits = append(w.body.edits, edit{kind: editCall, from: at, to: r.pos, value: w.m.helper(helperFill)})
+	case op == 12: // table.init
+		w.index(r, w.m.elements, "element segment")
+		w.index(r, w.m.tableCount(), "table")
+		charge(tableShift)
+	case op == 13: // elem.drop
+		w.index(r, w.m.elements, "element segment")
+	case op == 14: // table.copy
+		w.index(r, w.m.tableCount(), "table")
+		w.index(r, w.m.tableCount(), "table")
+		charge(tableShift)
+	case op == 15, op == 17: // table.grow, table.fill
+		w.index(r, w.m.tableCount(), "table")
+		charge(tableShift)
+	case op == 16: // table.size
+		w.index(r, w.m.tableCount(), "table")
+	default:
+		r.fail("unknown instruction 0xfc %#x", op)
+	}
+}
+
+// segments is the number of data segments that code may name.
+func (m *module) segments() int {
+	if m.dataCount < 0 {
+		return 0 // such code needs a data count section
+	}
+	return m.dataCount
+}
+
+func (w *walker) simd(r *reader) {
+	switch op := r.u32(); {
+	case op <= 11, op == 0x5c, op == 0x5d: // loads and store
+		w.memArg(r)
+	case op == 12, op == 13: // v128.const, i8x16.shuffle
+		r.skip(16)
+	case op >= 0x15 && op <= 0x22: // lanes
+		r.byte()
+	case op >= 0x54 && op <= 0x5b: // loads and stores of lanes
+		w.memArg(r)
+		r.byte()
+	case op <= 0xff:
+	default:
+		// Relaxed SIMD begins at 0x100; all of its instructions are without
+		// immediates, and wazero has none of them.
+		r.fail("relaxed SIMD instruction 0xfd %#x is not supported", op)
+	}
+}
+
+func (w *walker) atomic(r *reader, at int) {
+	switch op := r.u32(); {
+	case op == 3: // atomic.fence
+		w.reserved(r)
+	case op <= 2, op >= 0x10 && op <= 0x4e:
+		offset := w.memArg(r)
+		if (op == 1 || op == 2) && w.m.shared {
+			w.body.edits = append(w.body.edits, edit{kind: editWait, from: at, to: r.pos, value: uint32(w.m.importedFuncs) + op})
+			w.body.waits = append(w.body.waits, offset)
+			w.call()
+		}
+	default:
+		r.fail("unknown instruction 0xfe %#x", op)
+	}
+}
+
+// weight is what so many bytes of code cost.
+func weight(bytes int) uint32 { return uint32(1 + bytes>>unitShift) }
