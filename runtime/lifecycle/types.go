@@ -1,3 +1,7 @@
+// Package lifecycle decides what happens to a pod next. It is pure: facts go in
+// through Observed.Apply, and Decide and Status say what is due and what the
+// API shows. It reads no clock, keeps no state of its own and starts nothing;
+// doc.md beside this file draws the stages a pod passes through.
 package lifecycle
 
 import (
@@ -83,7 +87,10 @@ type Plan struct {
 }
 
 // A Fact is one thing that happened. Facts are plain serialisable values.
-type Fact interface{ isFact() }
+type Fact interface {
+	// when is the fact's At; being unexported it also seals the interface.
+	when() time.Time
+}
 
 // PodAdmitted: the worker acknowledged the pod; status.startTime.
 type PodAdmitted struct{ At time.Time }
@@ -216,24 +223,24 @@ type ContainerExited struct {
 // VolumesUnmounted: nothing of the pod is left on the host but its logs.
 type VolumesUnmounted struct{ At time.Time }
 
-func (PodAdmitted) isFact()          {}
-func (PodDeleted) isFact()           {}
-func (VolumesMounted) isFact()       {}
-func (VolumesFailed) isFact()        {}
-func (SandboxCreated) isFact()       {}
-func (SandboxFailed) isFact()        {}
-func (SandboxExited) isFact()        {}
-func (SandboxRemoved) isFact()       {}
-func (ContainersRemoved) isFact()    {}
-func (ImagePulling) isFact()         {}
-func (ImagePulled) isFact()          {}
-func (ImageFailed) isFact()          {}
-func (ContainerCreated) isFact()     {}
-func (ContainerStarted) isFact()     {}
-func (ContainerStartFailed) isFact() {}
-func (ContainerStopping) isFact()    {}
-func (ContainerExited) isFact()      {}
-func (VolumesUnmounted) isFact()     {}
+func (f PodAdmitted) when() time.Time          { return f.At }
+func (f PodDeleted) when() time.Time           { return f.At }
+func (f VolumesMounted) when() time.Time       { return f.At }
+func (f VolumesFailed) when() time.Time        { return f.At }
+func (f SandboxCreated) when() time.Time       { return f.At }
+func (f SandboxFailed) when() time.Time        { return f.At }
+func (f SandboxExited) when() time.Time        { return f.At }
+func (f SandboxRemoved) when() time.Time       { return f.At }
+func (f ContainersRemoved) when() time.Time    { return f.At }
+func (f ImagePulling) when() time.Time         { return f.At }
+func (f ImagePulled) when() time.Time          { return f.At }
+func (f ImageFailed) when() time.Time          { return f.At }
+func (f ContainerCreated) when() time.Time     { return f.At }
+func (f ContainerStarted) when() time.Time     { return f.At }
+func (f ContainerStartFailed) when() time.Time { return f.At }
+func (f ContainerStopping) when() time.Time    { return f.At }
+func (f ContainerExited) when() time.Time      { return f.At }
+func (f VolumesUnmounted) when() time.Time     { return f.At }
 
 // Event is the pure part of a Kubernetes event: the worker adds names and
 // counts (EVT).

@@ -1,0 +1,437 @@
+package lifecycle
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Apply folds one fact into o and returns the result, and the events that the
+// fact gives rise to, oldest first (EVT). o itself is not changed. A fact that
+// does not fit what is known (of an older attempt, about an unknown container,
+// or said twice) is dropped: o comes back unchanged, without events. pod is the
+// defaulted spec; its status is not read.
+func (o Observed) Apply(pod *corev1.Pod, f Fact) (Observed, []Event) {
+	o = o.clone()
+	a := applying{o: &o, pod: pod, at: f.when()}
+	if o.passTime(pod, a.at) {
+		a.podEvent(corev1.EventTypeNormal, "DeadlineExceeded", deadlineMessage)
+	}
+	a.fold(f)
+	if !o.Admitted.IsZero() && !o.ending() && o.completed(pod) {
+		o.Ending = Ending{Cause: Completed, At: a.at, Grace: gracePeriod(pod)}
+	}
+	if o.Final == "" && o.ending() && o.Sandbox.State == SandboxAbsent {
+		o.Final = finalPhase(pod, &o)
+	}
+	o.rememberConditions(pod, a.at)
+	return o, a.events
+}
+
+// applying is one call of Apply: o is its own copy.
+type applying struct {
+	o      *Observed
+	pod    *corev1.Pod
+	at     time.Time
+	events []Event
+}
+
+func (a *applying) fold(f Fact) {
+	switch f := f.(type) {
+	case PodAdmitted:
+		if a.o.Admitted.IsZero() {
+			a.o.Admitted = f.At
+		}
+	case PodDeleted:
+		a.deleted(f)
+	case VolumesMounted:
+		a.o.Volumes.Mounted = !a.o.Volumes.Released
+	case VolumesFailed:
+		a.volumesFailed(f)
+	case VolumesUnmounted:
+		if a.o.ending() {
+			a.o.Volumes.Mounted, a.o.Volumes.Released = false, true
+		}
+	case SandboxCreated:
+		if s := &a.o.Sandbox; f.Attempt == s.Attempt && s.State == SandboxAbsent {
+			s.State, s.ID, s.IP, s.RetryAt, s.Purge = SandboxReady, f.ID, f.IP, time.Time{}, false
+		}
+	case SandboxFailed:
+		a.sandboxFailed(f)
+	case SandboxExited:
+		if s := &a.o.Sandbox; f.Attempt == s.Attempt && s.State == SandboxReady {
+			a.sandboxLost()
+		}
+	case SandboxRemoved:
+		a.sandboxRemoved(f)
+	case ContainersRemoved:
+		a.containersRemoved(f)
+	case ImagePulling:
+		a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
+			a.event(spec, corev1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", f.Image))
+		})
+	case ImagePulled:
+		a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
+			c.Image, c.ImageID = f.Image, f.ImageID
+			a.event(spec, corev1.EventTypeNormal, "Pulled", f.Message)
+		})
+	case ImageFailed:
+		a.attempt(f.Container, func(spec *corev1.Container, c *Container) { a.imageFailed(f, spec, c) })
+	case ContainerCreated:
+		a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
+			c.CreatedID = f.ID
+			a.event(spec, corev1.EventTypeNormal, "Created", "Container created")
+		})
+	case ContainerStarted:
+		a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
+			a.instance(c, f.ID)
+			c.State, c.StartedAt, c.Waiting = ContainerRunning, f.At, Waiting{}
+			a.event(spec, corev1.EventTypeNormal, "Started", "Container started")
+		})
+	case ContainerStartFailed:
+		a.attempt(f.Container, func(spec *corev1.Container, c *Container) { a.startFailed(f, spec, c) })
+	case ContainerStopping:
+		a.stopping(f)
+	case ContainerExited:
+		a.exited(f)
+	}
+}
+
+// deleted begins the end of the pod, or shortens what is left of it (DEL-02,
+// DEL-05).
+func (a *applying) deleted(f PodDeleted) {
+	e := &a.o.Ending
+	grace := max(f.Grace, minimumPodGrace)
+	switch {
+	case e.Cause == NotEnding:
+		*e = Ending{Cause: Deleted, At: f.At, Grace: grace}
+	case f.At.Add(grace).Before(e.At.Add(e.Grace)):
+		e.At, e.Grace = f.At, grace
+	}
+}
+
+func (a *applying) volumesFailed(f VolumesFailed) {
+	v := &a.o.Volumes
+	if a.o.ending() || v.Mounted || f.Attempt != v.Attempt {
+		return
+	}
+	v.Attempt++
+	v.Delay = min(max(2*v.Delay, initialMountDelay), maxMountDelay)
+	v.RetryAt = f.At.Add(v.Delay)
+	for _, m := range f.Messages {
+		a.podEvent(corev1.EventTypeWarning, "FailedMount", m)
+	}
+}
+
+func (a *applying) sandboxFailed(f SandboxFailed) {
+	s := &a.o.Sandbox
+	if a.o.ending() || f.Attempt != s.Attempt || s.State != SandboxAbsent {
+		return // SBX-08: no event once the pod is being deleted
+	}
+	s.Attempt++
+	s.RetryAt = f.At.Add(retryDelay)
+	a.podEvent(corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: "+f.Message)
+}
+
+// sandboxLost is the end of the infra module. The pod starts over in a new
+// sandbox (SBX-03..05), unless its policy is Never and something has already
+// run: then it ends here (SBX-06).
+func (a *applying) sandboxLost() {
+	o := a.o
+	o.Sandbox.State, o.Sandbox.LostAt = SandboxLost, a.at
+	if o.ending() {
+		return
+	}
+	if a.pod.Spec.RestartPolicy == corev1.RestartPolicyNever && o.anyRecord() {
+		o.Ending = Ending{Cause: Killed, At: a.at, Grace: gracePeriod(a.pod)}
+		return
+	}
+	for name, c := range o.Containers {
+		if c.State == ContainerRunning {
+			c.Lost = true
+			o.Containers[name] = c
+		}
+	}
+	a.podEvent(corev1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+}
+
+func (o *Observed) anyRecord() bool {
+	for _, c := range o.Containers {
+		if c.State != ContainerAbsent {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *applying) sandboxRemoved(f SandboxRemoved) {
+	o := a.o
+	if f.Attempt != o.Sandbox.Attempt || o.Sandbox.State == SandboxAbsent {
+		return
+	}
+	if o.Sandbox.State == SandboxReady && !o.ending() {
+		a.sandboxLost() // nobody asked for it: it is lost all the same
+	}
+	// Nothing can run without the sandbox. A container whose exit was not
+	// reported has ended in a way that nobody saw (STATE-08).
+	for _, spec := range containers(a.pod) {
+		if c := o.Containers[spec.Name]; c.State == ContainerRunning {
+			a.ended(spec, &c, Termination{
+				ExitCode: exitUnknown, Reason: reasonStatusUnknown, Message: notLocatedMessage,
+				StartedAt: c.StartedAt, FinishedAt: f.At, ID: c.ID,
+			})
+			o.Containers[spec.Name] = c
+		}
+	}
+	for name, c := range o.Containers { // starts that the removal cut short
+		c.BeganAt, c.CreatedID = time.Time{}, ""
+		o.Containers[name] = c
+	}
+	o.Sandbox.State = SandboxAbsent
+	o.Sandbox.Attempt++
+	for i := range a.pod.Spec.InitContainers {
+		if o.Containers[a.pod.Spec.InitContainers[i].Name].State != ContainerAbsent {
+			o.Sandbox.Purge = true
+		}
+	}
+}
+
+// containersRemoved forgets the init containers' records, so that they run
+// again from the first one on. What the API has shown of them stays: their
+// restart count and last end (INIT-13).
+func (a *applying) containersRemoved(f ContainersRemoved) {
+	s := &a.o.Sandbox
+	if !s.Purge || f.SandboxAttempt != s.Attempt-1 {
+		return
+	}
+	s.Purge = false
+	for i := range a.pod.Spec.InitContainers {
+		name := a.pod.Spec.InitContainers[i].Name
+		if c, ok := a.o.Containers[name]; ok {
+			c.State, c.Waiting, c.NotBefore = ContainerAbsent, Waiting{}, time.Time{}
+			a.o.Containers[name] = c
+		}
+	}
+}
+
+// attempt calls do for a fact about the start of the container's next attempt,
+// if the fact is about that.
+func (a *applying) attempt(ref ContainerRef, do func(*corev1.Container, *Container)) {
+	spec := find(a.pod, ref.Name)
+	c := a.o.Containers[ref.Name]
+	if spec == nil || c.State == ContainerRunning || ref.Attempt != c.Starts ||
+		a.o.Sandbox.State == SandboxAbsent || a.o.Final != "" {
+		return
+	}
+	if c.BeganAt.IsZero() {
+		c.BeganAt = a.at
+	}
+	do(spec, &c)
+	a.put(ref.Name, c)
+}
+
+func (a *applying) put(name string, c Container) {
+	if a.o.Containers == nil {
+		a.o.Containers = map[string]Container{}
+	}
+	a.o.Containers[name] = c
+}
+
+// retry puts the next try of the same attempt off until at.
+func (c *Container) retry(at time.Time) {
+	c.Try++
+	c.NotBefore, c.BeganAt, c.CreatedID = at, time.Time{}, ""
+}
+
+// imageFailed is not a failure of the container: no restart count, no crash
+// loop (IMG-11).
+func (a *applying) imageFailed(f ImageFailed, spec *corev1.Container, c *Container) {
+	if f.Try != c.Try || a.o.ending() {
+		return // an abandoned start says nothing about the image
+	}
+	c.Waiting = Waiting{Reason: f.Reason, Message: f.Message, At: f.At}
+	failed := func(what string) { a.event(spec, corev1.EventTypeWarning, "Failed", what) }
+	switch f.Reason {
+	case reasonErrImageNever:
+		a.event(spec, corev1.EventTypeWarning, reasonErrImageNever, f.Message)
+	case reasonInvalidImageName, reasonImageInspectError:
+		a.event(spec, corev1.EventTypeWarning, "InspectFailed", f.Message)
+	default: // a failed pull
+		failed(fmt.Sprintf("Failed to pull image %q: %s", f.Image, f.Message))
+		failed("Error: " + f.Reason)
+		c.Waiting.BackOff = fmt.Sprintf("Back-off pulling image %q: %s: %s", f.Image, f.Reason, f.Message)
+		pull := a.o.Pulls[spec.Image].fail(f.At, spec.ImagePullPolicy == corev1.PullAlways)
+		a.pullBackOff(spec, f.Image)
+		c.retry(pull.Until())
+		if a.o.Pulls == nil {
+			a.o.Pulls = map[string]Pull{}
+		}
+		a.o.Pulls[spec.Image] = pull
+		a.blockOthers(spec, *c, f.Image)
+		return
+	}
+	failed("Error: " + f.Reason)
+	c.retry(f.At.Add(retryDelay))
+}
+
+func (a *applying) pullBackOff(spec *corev1.Container, image string) {
+	a.event(spec, corev1.EventTypeNormal, "BackOff", fmt.Sprintf("Back-off pulling image %q", image))
+	a.event(spec, corev1.EventTypeWarning, "Failed", "Error: "+reasonImagePullBackOff)
+}
+
+// blockOthers shows the backoff of an image at every other container whose
+// turn it would be and which needs the same image (TIME-07).
+func (a *applying) blockOthers(failed *corev1.Container, c Container, image string) {
+	for _, s := range a.o.starts(a.pod) {
+		spec := find(a.pod, s.action.Name)
+		if spec.Name == failed.Name || spec.Image != failed.Image || !a.o.Pulls[spec.Image].blocks(spec.ImagePullPolicy) {
+			continue
+		}
+		other := a.o.Containers[spec.Name]
+		other.Waiting = Waiting{Reason: reasonImagePullBackOff, Message: c.Waiting.BackOff, At: a.at}
+		a.pullBackOff(spec, image)
+		a.put(spec.Name, other)
+	}
+}
+
+func (a *applying) startFailed(f ContainerStartFailed, spec *corev1.Container, c *Container) {
+	if f.Try != c.Try || a.o.ending() && f.Reason != reasonRunContainerError {
+		return
+	}
+	a.event(spec, corev1.EventTypeWarning, "Failed", "Error: "+f.Message)
+	if f.Reason == reasonRunContainerError {
+		// An instance existed, so this counts as a run that ended at once (RST-09).
+		a.instance(c, c.CreatedID)
+		c.Waiting = Waiting{Reason: f.Reason, Message: f.Message, At: f.At}
+		a.ended(spec, c, Termination{
+			ExitCode: exitStartError, Reason: reasonStartError, Message: f.Message,
+			StartedAt: f.At, FinishedAt: f.At, ID: c.ID,
+		})
+		return
+	}
+	c.Waiting = Waiting{Reason: f.Reason, Message: f.Message, At: f.At}
+	c.retry(f.At.Add(retryDelay))
+}
+
+// instance makes the next attempt of c the newest one (STATE-07).
+func (a *applying) instance(c *Container, id string) {
+	c.Starts++
+	c.Sandbox = a.o.Sandbox.Attempt
+	c.ID, c.CreatedID, c.Try, c.NotBefore = id, "", 0, time.Time{}
+	if c.Ended != nil {
+		c.Previous = c.Ended // STATE-06
+	}
+	c.Ended, c.Stopping, c.Lost = nil, false, false
+}
+
+func (a *applying) stopping(f ContainerStopping) {
+	spec := find(a.pod, f.Container.Name)
+	c := a.o.Containers[f.Container.Name]
+	if spec == nil || c.State != ContainerRunning || f.Container.Attempt != c.Starts-1 || c.Stopping {
+		return
+	}
+	c.Stopping = true
+	a.put(spec.Name, c)
+	a.event(spec, corev1.EventTypeNormal, "Killing", f.Message)
+}
+
+func (a *applying) exited(f ContainerExited) {
+	spec := find(a.pod, f.Container.Name)
+	c := a.o.Containers[f.Container.Name]
+	if spec == nil {
+		return
+	}
+	if c.State == ContainerRunning && f.Container.Attempt == c.Starts-1 {
+		a.exit(f, spec, &c)
+		a.put(spec.Name, c)
+		return
+	}
+	// The exit of an attempt whose start was not reported implies the start.
+	a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
+		a.instance(c, c.CreatedID)
+		c.StartedAt, c.Waiting = f.At, Waiting{}
+		a.exit(f, spec, c)
+	})
+}
+
+func (a *applying) exit(f ContainerExited, spec *corev1.Container, c *Container) {
+	a.ended(spec, c, Termination{
+		ExitCode: f.ExitCode, Reason: f.Reason, Message: f.Message,
+		StartedAt: c.StartedAt, FinishedAt: f.At, ID: c.ID,
+	})
+}
+
+// ended records the end of the newest attempt, and if it will be restarted,
+// when (RST-03, RST-04).
+func (a *applying) ended(spec *corev1.Container, c *Container, t Termination) {
+	c.State, c.Ended = ContainerEnded, &t
+	if a.o.Sandbox.State == SandboxLost && !a.o.ending() {
+		c.Lost = true
+	}
+	if restarts(a.pod, spec, *c) && !a.o.ending() {
+		if delay := c.backOff(t.FinishedAt); delay > 0 {
+			c.Waiting = Waiting{
+				Reason: reasonCrashLoopBackOff,
+				Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s",
+					delay, spec.Name, podName(a.pod)),
+				At: a.at,
+			}
+			a.event(spec, corev1.EventTypeWarning, "BackOff",
+				fmt.Sprintf("Back-off restarting failed container %s in pod %s", spec.Name, podName(a.pod)))
+		}
+	}
+	c.BeganAt = time.Time{}
+}
+
+// restarts decides whether an ended container is started again while its pod
+// lives (RST-01, INIT-03, SIDE-02).
+func restarts(pod *corev1.Pod, spec *corev1.Container, c Container) bool {
+	for i := range pod.Spec.InitContainers {
+		if pod.Spec.InitContainers[i].Name == spec.Name {
+			return isSidecar(spec) || initRestarts(pod, spec, c)
+		}
+	}
+	return regularRestarts(pod, spec, c)
+}
+
+// podName is how messages name a pod.
+func podName(pod *corev1.Pod) string {
+	return fmt.Sprintf("%s_%s(%s)", pod.Name, pod.Namespace, pod.UID)
+}
+
+func (a *applying) podEvent(eventType, reason, message string) {
+	a.events = append(a.events, Event{At: a.at, Type: eventType, Reason: reason, Message: message})
+}
+
+func (a *applying) event(spec *corev1.Container, eventType, reason, message string) {
+	path := "spec.containers{" + spec.Name + "}"
+	for i := range a.pod.Spec.InitContainers {
+		if a.pod.Spec.InitContainers[i].Name == spec.Name {
+			path = "spec.initContainers{" + spec.Name + "}"
+		}
+	}
+	a.events = append(a.events, Event{At: a.at, Type: eventType, Reason: reason, Message: message, FieldPath: path})
+}
+
+// containers lists the pod's containers, init containers first.
+func containers(pod *corev1.Pod) []*corev1.Container {
+	list := make([]*corev1.Container, 0, len(pod.Spec.InitContainers)+len(pod.Spec.Containers))
+	for i := range pod.Spec.InitContainers {
+		list = append(list, &pod.Spec.InitContainers[i])
+	}
+	for i := range pod.Spec.Containers {
+		list = append(list, &pod.Spec.Containers[i])
+	}
+	return list
+}
+
+// find returns the spec of a container, nil if the pod has none of that name.
+func find(pod *corev1.Pod, name string) *corev1.Container {
+	for _, c := range containers(pod) {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
+}

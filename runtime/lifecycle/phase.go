@@ -1,0 +1,97 @@
+package lifecycle
+
+import (
+	corev1 "k8s.io/api/core/v1"
+)
+
+// shownPhase is the phase that the API shows. A terminal phase is withheld
+// until nothing of the pod can run any more, which is when its sandbox is gone
+// (PHASE-12), and then stays (PHASE-11).
+func shownPhase(pod *corev1.Pod, o *Observed) corev1.PodPhase {
+	switch {
+	case o.Final != "":
+		return o.Final
+	case o.ending() && o.Sandbox.State == SandboxAbsent && !o.running():
+		return finalPhase(pod, o)
+	}
+	t := count(pod, o)
+	switch {
+	case t.initFailed || t.pending():
+		return corev1.PodPending
+	case t.running > 0 || t.stopped > 0: // PHASE-04, PHASE-07
+		return corev1.PodRunning
+	}
+	return corev1.PodPending // PHASE-10
+}
+
+// finalPhase is the phase of a pod that has ended: the regular containers' last
+// exit codes decide, whatever the restart policy (PHASE-01, PHASE-05, PHASE-06,
+// PHASE-08, PHASE-09). One that never ran, or passed its deadline, has failed
+// (PHASE-13, PHASE-14).
+func finalPhase(pod *corev1.Pod, o *Observed) corev1.PodPhase {
+	t := count(pod, o)
+	if o.Ending.Cause == Deadline || t.initFailed || t.pending() || t.stopped != t.succeeded {
+		return corev1.PodFailed
+	}
+	return corev1.PodSucceeded
+}
+
+// tally is the count that the phase follows from (PHASE).
+type tally struct {
+	initFailed     bool // an ordinary init container, for good
+	pendingInit    int  // ordinary init containers still to succeed
+	pendingSidecar int  // sidecars not started, before any regular container of this sandbox
+	waiting        int  // regular containers and sidecars that never ran
+	running        int  // regular containers and sidecars
+	stopped        int  // regular containers
+	succeeded      int  // stopped with exit code 0
+}
+
+// pending reports whether the pod has yet to start something for the first
+// time (PHASE-02, PHASE-03).
+func (t tally) pending() bool { return t.pendingInit > 0 || t.pendingSidecar > 0 || t.waiting > 0 }
+
+func count(pod *corev1.Pod, o *Observed) tally {
+	var t tally
+	begun := false // a regular container of this sandbox has run
+	for i := range pod.Spec.Containers {
+		c := o.Containers[pod.Spec.Containers[i].Name]
+		switch {
+		case c.State == ContainerRunning:
+			t.running++
+		case c.Ended == nil:
+			t.waiting++
+		default:
+			t.stopped++
+			if c.Ended.ExitCode == 0 {
+				t.succeeded++
+			}
+		}
+		begun = begun || c.Starts > 0 && c.Sandbox == o.Sandbox.Attempt
+	}
+	for i := range pod.Spec.InitContainers {
+		spec := &pod.Spec.InitContainers[i]
+		c := o.Containers[spec.Name]
+		switch {
+		case !isSidecar(spec):
+			switch {
+			case c.State != ContainerEnded:
+				t.pendingInit++
+			case !initFailed(c.Ended):
+			case initRestarts(pod, spec, c):
+				// Like upstream, a failed one that will be tried again is no longer
+				// pending: the regular containers' waiting keeps the pod Pending.
+			default:
+				t.initFailed = true
+			}
+		case c.State == ContainerRunning:
+			t.running++
+		case c.Starts == 0: // SIDE-06: one that has run is not counted
+			t.waiting++
+			if !begun {
+				t.pendingSidecar++
+			}
+		}
+	}
+	return t
+}
