@@ -1,0 +1,289 @@
+package wasip1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// FS is the mount table of one container, a plain value.
+type FS struct {
+	// Mounts are laid over one another in this order: a later one shadows
+	// whatever earlier ones show at or below its path. Without a mount of a
+	// directory at "/" the root is an empty read-only directory in which only the
+	// mount points appear.
+	Mounts []Mount
+}
+
+// Mount shows a host directory, a single host file or a device at a guest path.
+type Mount struct {
+	// GuestPath is absolute. Links in it are followed inside the container, as
+	// mount(2) would, when the table is opened. Missing directories on the way
+	// are created where the mount below is writable, otherwise they only appear
+	// to be there.
+	GuestPath string
+	// Host is a directory or file of the host; links in it are followed.
+	Host string
+	// Beneath, if not empty, is the part of the directory Host that is mounted
+	// instead of the whole. Links in it are followed within Host only, because a
+	// guest that can write to Host may have made them.
+	Beneath string
+	// ReadOnly answers EROFS to everything that would change the mount.
+	ReadOnly bool
+	// Device makes this a device node; Host and ReadOnly are ignored then.
+	Device Device
+}
+
+// Devices are the device nodes that every container should have.
+func Devices() []Mount {
+	return []Mount{
+		{GuestPath: "/dev/null", Device: DeviceNull},
+		{GuestPath: "/dev/zero", Device: DeviceZero},
+		{GuestPath: "/dev/full", Device: DeviceFull},
+		{GuestPath: "/dev/random", Device: DeviceRandom},
+		{GuestPath: "/dev/urandom", Device: DeviceURandom},
+		{GuestPath: "/dev/stdin", Device: DeviceStdin},
+		{GuestPath: "/dev/stdout", Device: DeviceStdout},
+		{GuestPath: "/dev/stderr", Device: DeviceStderr},
+	}
+}
+
+// mount is an open Mount. For a single file, dir is the directory that holds it
+// and base its name there.
+type mount struct {
+	dev      uint64 // what filestat shows, distinct per mount
+	hostDev  uint64
+	readOnly bool
+	dir      *os.File
+	base     string
+	device   Device
+}
+
+// fd is the mount's host directory. It stays open until the namespace closes.
+func (m *mount) fd() int { return int(m.dir.Fd()) }
+
+func (m *mount) isDir() bool { return m.device == 0 && m.base == "" }
+
+// guestDev maps the device number of a host file in the mount: a guest must be
+// able to tell mounts apart even if they are on one host file system, and the
+// file systems of one mount if there are several.
+func (m *mount) guestDev(host uint64) uint64 {
+	if host == m.hostDev {
+		return m.dev
+	}
+	return m.dev<<48 ^ host
+}
+
+// node is a directory of the mount table: a mount point or a directory on the
+// way to one.
+type node struct {
+	name     string
+	children map[string]*node
+	mnt      *mount // nil if only on the way to a mount point
+	ino      uint64 // for a node without host directory
+}
+
+// child is nil-safe: most directories are no part of the mount table.
+func (n *node) child(name string) *node {
+	if n == nil {
+		return nil
+	}
+	return n.children[name]
+}
+
+// namespace is an open FS: what the paths of one Process mean.
+type namespace struct {
+	root    *node
+	mounts  []*mount
+	created time.Time
+	inos    uint64
+}
+
+// openFS opens every mount. On error nothing stays open.
+func openFS(fs FS) (*namespace, error) {
+	ns := &namespace{created: time.Now()}
+	ns.root = ns.newNode("/")
+	for _, m := range fs.Mounts {
+		if err := ns.add(m); err != nil {
+			ns.close()
+			return nil, fmt.Errorf("mount %s: %w", m.GuestPath, err)
+		}
+	}
+	return ns, nil
+}
+
+func (ns *namespace) close() error {
+	var errs []error
+	for _, m := range ns.mounts {
+		if m.dir != nil {
+			errs = append(errs, m.dir.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (ns *namespace) newNode(name string) *node {
+	ns.inos++
+	return &node{name: name, ino: 1<<62 + ns.inos}
+}
+
+func (ns *namespace) add(m Mount) error {
+	if !path.IsAbs(m.GuestPath) || strings.ContainsRune(m.GuestPath, 0) {
+		return fmt.Errorf("guest path %q is not absolute", m.GuestPath)
+	}
+	open := &mount{dev: uint64(len(ns.mounts)) + 1, readOnly: m.ReadOnly, device: m.Device}
+	if m.Device != 0 {
+		open.readOnly = false
+	} else if err := open.openHost(m.Host, m.Beneath); err != nil {
+		return err
+	}
+	ns.mounts = append(ns.mounts, open) // from here on close closes it
+	guest := path.Clean(m.GuestPath)
+	if guest == "/" {
+		if !open.isDir() {
+			return errors.New("only a directory can be the root")
+		}
+		ns.root.mnt, ns.root.children = open, nil
+		return nil
+	}
+	n, err := ns.mountPoint(guest, open.isDir())
+	if err != nil {
+		return err
+	}
+	n.mnt, n.children = open, nil
+	return nil
+}
+
+func (m *mount) openHost(host, beneath string) (err error) {
+	if beneath == "" {
+		err = m.openWhole(host)
+	} else {
+		err = m.openBeneath(host, beneath)
+	}
+	if err != nil {
+		return err
+	}
+	st, errno := hostStat(m.fd())
+	if errno != 0 {
+		m.dir.Close()
+		return errno
+	}
+	m.hostDev = st.dev
+	return nil
+}
+
+func (m *mount) openWhole(host string) error {
+	real, err := filepath.EvalSymlinks(host)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(real)
+	if err != nil {
+		return err
+	}
+	dir := real
+	if !info.IsDir() {
+		dir, m.base = filepath.Split(real)
+	}
+	m.dir, err = os.Open(dir)
+	return err
+}
+
+func (m *mount) openBeneath(host, name string) error {
+	root, err := os.OpenRoot(host)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	info, err := root.Stat(name)
+	if err != nil {
+		return err
+	}
+	dir := name
+	if !info.IsDir() {
+		dir, m.base = path.Dir(name), path.Base(name)
+	}
+	m.dir, err = root.Open(dir)
+	return err
+}
+
+// mountPoint finds or makes the node of a guest path, which it resolves as a
+// path of the namespace as it is now.
+func (ns *namespace) mountPoint(guest string, dir bool) (*node, error) {
+	for range maxLinks {
+		n, link, err := ns.tryMountPoint(guest, dir)
+		if link == "" || err != nil {
+			return n, err
+		}
+		guest = link
+	}
+	return nil, ErrnoLOOP
+}
+
+// tryMountPoint returns the path with its first link replaced, if it has one.
+func (ns *namespace) tryMountPoint(guest string, dir bool) (_ *node, link string, _ error) {
+	names := strings.Split(guest[1:], "/")
+	n := ns.root
+	for i, name := range names {
+		at := "/" + path.Join(names[:i]...)
+		last := i == len(names)-1
+		next := n.child(name)
+		if next == nil || next.mnt == nil {
+			target, err := ns.prepare(at, name, dir || !last)
+			if err != nil {
+				return nil, "", err
+			}
+			if target != "" {
+				if !path.IsAbs(target) {
+					target = path.Join(at, target)
+				}
+				return nil, path.Join("/", target, path.Join(names[i+1:]...)), nil
+			}
+		}
+		if next == nil {
+			next = ns.newNode(name)
+			if n.children == nil {
+				n.children = make(map[string]*node)
+			}
+			n.children[name] = next
+		}
+		n = next
+	}
+	return n, "", nil
+}
+
+// prepare makes name in directory at exist below the mount table, as container
+// runtimes do for mount points; where it cannot, a node alone has to do. It
+// returns the target if name is a link.
+func (ns *namespace) prepare(at, name string, dir bool) (link string, _ error) {
+	w := walk{ns: ns, ctx: context.Background()}
+	p, errno := w.resolve(base{node: ns.root, path: "/"}, path.Join(at[1:], name), followNever)
+	if errno != 0 {
+		return "", nil
+	}
+	defer p.release()
+	if p.name == "" || p.fd < 0 {
+		return "", nil
+	}
+	st, errno := hostStatAt(p.fd, p.name)
+	switch {
+	case errno == 0 && st.filetype == filetypeSymlink:
+		target, errno := hostReadlink(p.fd, p.name)
+		if errno != 0 {
+			return "", errno
+		}
+		return target, nil
+	case errno == ErrnoNOENT && !p.mnt.readOnly:
+		if dir {
+			hostMkdir(p.fd, p.name)
+		} else if fd, errno := hostOpen(p.fd, p.name, openFlags{write: true, create: true, excl: true}); errno == 0 {
+			hostClose(fd)
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,45 @@
+package wasip1
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// searchFlags: without O_PATH a directory must be readable to be searched.
+const searchFlags = unix.O_RDONLY
+
+func futimens(fd int, ts *[2]unix.Timespec) error {
+	return unix.Futimes(fd, []unix.Timeval{
+		unix.NsecToTimeval(ts[0].Nano()),
+		unix.NsecToTimeval(ts[1].Nano()),
+	})
+}
+
+// hostAllocate only makes the file long enough; macOS has no way to reserve
+// space that works on all of its file systems.
+func hostAllocate(fd int, offset, length int64) Errno {
+	st, errno := hostStat(fd)
+	if errno != 0 || int64(st.size) >= offset+length {
+		return errno
+	}
+	return retry(func() error { return unix.Ftruncate(fd, offset+length) })
+}
+
+// nextDirent cuts one entry off what hostReadDir read: struct dirent.
+func nextDirent(buf []byte) (e dirent, rest []byte, ok bool) {
+	const nameAt = 21
+	if len(buf) < nameAt {
+		return dirent{}, nil, false
+	}
+	n := int(binary.NativeEndian.Uint16(buf[16:]))
+	nameLen := int(binary.NativeEndian.Uint16(buf[18:]))
+	if n < nameAt || n > len(buf) || nameAt+nameLen > n {
+		return dirent{}, nil, false
+	}
+	return dirent{
+		ino:      binary.NativeEndian.Uint64(buf),
+		filetype: fromDirentType(buf[20]),
+		name:     string(buf[nameAt : nameAt+nameLen]),
+	}, buf[n:], true
+}

@@ -1,0 +1,166 @@
+package wasip1
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// hostFile is an open file of a mount that is not a directory: a regular file,
+// or a FIFO or device that the host put there.
+type hostFile struct {
+	noFile
+	f    *os.File
+	mnt  *mount
+	kind uint8
+}
+
+func (h *hostFile) fd() int         { return int(h.f.Fd()) }
+func (h *hostFile) filetype() uint8 { return h.kind }
+
+func (h *hostFile) stat() (filestat, Errno) {
+	st, errno := hostStat(h.fd())
+	st.dev = h.mnt.guestDev(st.dev)
+	return st, errno
+}
+
+// blocking makes a read or write of anything but a regular file end when ctx is
+// done; for those it does nothing and costs nothing.
+func (h *hostFile) blocking(ctx context.Context, nonblock bool) (stop func() bool) {
+	if h.kind == filetypeRegular {
+		return nil
+	}
+	if nonblock {
+		h.f.SetDeadline(time.Unix(1, 0)) // a deadline in the past: whatever is there, now
+		return func() bool { return true }
+	}
+	h.f.SetDeadline(time.Time{})
+	return context.AfterFunc(ctx, func() { h.f.SetDeadline(time.Unix(1, 0)) })
+}
+
+// result translates the end of a read or write.
+func (h *hostFile) result(ctx context.Context, n int, err error, stop func() bool) (int, Errno) {
+	if stop != nil {
+		stop()
+	}
+	switch {
+	case err == nil, err == io.EOF, n > 0:
+		return n, 0
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if ctx.Err() != nil {
+			panic(killed)
+		}
+		return 0, ErrnoAGAIN
+	}
+	return 0, toErrno(err)
+}
+
+func (h *hostFile) read(ctx context.Context, bufs [][]byte, nonblock bool) (n int, errno Errno) {
+	stop := h.blocking(ctx, nonblock)
+	var err error
+	for _, b := range bufs {
+		if len(b) == 0 {
+			continue
+		}
+		var m int
+		m, err = h.f.Read(b)
+		n += max(m, 0)
+		if err != nil || m < len(b) {
+			break
+		}
+	}
+	return h.result(ctx, n, err, stop)
+}
+
+func (h *hostFile) write(ctx context.Context, bufs [][]byte, nonblock bool) (n int, errno Errno) {
+	stop := h.blocking(ctx, nonblock)
+	var err error
+	for _, b := range bufs {
+		if len(b) == 0 {
+			continue
+		}
+		var m int
+		m, err = h.f.Write(b)
+		n += max(m, 0)
+		if err != nil {
+			break
+		}
+	}
+	return h.result(ctx, n, err, stop)
+}
+
+func (h *hostFile) pread(bufs [][]byte, offset int64) (n int, errno Errno) {
+	return h.at(bufs, offset, unix.Pread)
+}
+
+func (h *hostFile) pwrite(bufs [][]byte, offset int64) (n int, errno Errno) {
+	return h.at(bufs, offset, unix.Pwrite)
+}
+
+func (h *hostFile) at(bufs [][]byte, offset int64, op func(int, []byte, int64) (int, error)) (n int, errno Errno) {
+	if offset < 0 {
+		return 0, ErrnoINVAL
+	}
+	fd := h.fd()
+	for _, b := range bufs {
+		for len(b) > 0 {
+			m, err := op(fd, b, offset)
+			switch {
+			case err == unix.EINTR:
+				continue
+			case err != nil && n > 0:
+				return n, 0
+			case err != nil:
+				return 0, toErrno(err)
+			case m == 0:
+				return n, 0
+			}
+			n, offset, b = n+m, offset+int64(m), b[m:]
+		}
+	}
+	return n, 0
+}
+
+func (h *hostFile) seek(offset int64, whence uint8) (int64, Errno) {
+	pos, err := unix.Seek(h.fd(), offset, int(whence))
+	return pos, toErrno(err)
+}
+
+func (h *hostFile) sync() Errno                         { return toErrno(h.f.Sync()) }
+func (h *hostFile) allocate(offset, length int64) Errno { return hostAllocate(h.fd(), offset, length) }
+
+func (h *hostFile) setSize(size int64) Errno {
+	return retry(func() error { return unix.Ftruncate(h.fd(), size) })
+}
+
+func (h *hostFile) setTimes(t timesUpdate) Errno {
+	if h.mnt.readOnly {
+		return ErrnoROFS
+	}
+	return hostSetTimes(h.fd(), t)
+}
+
+// setFlags changes O_APPEND. O_NONBLOCK is the table's, the host descriptor
+// always has it; the rest cannot be changed after open, on Linux neither.
+func (h *hostFile) setFlags(flags uint16) Errno {
+	return hostSetAppend(h.fd(), flags&fdflagAppend != 0)
+}
+
+// poll counts the bytes to the end of a regular file.
+func (h *hostFile) poll(write bool) (ready bool, nbytes uint64, hangup bool) {
+	if write || h.kind != filetypeRegular {
+		return true, 1, false
+	}
+	st, errno := hostStat(h.fd())
+	pos, seek := h.seek(0, 1)
+	if errno == 0 && seek == 0 && int64(st.size) > pos {
+		nbytes = st.size - uint64(pos)
+	}
+	return true, nbytes, false
+}
+
+func (h *hostFile) close() Errno { return toErrno(h.f.Close()) }

@@ -1,0 +1,372 @@
+package wasip1
+
+import (
+	"context"
+	"os"
+)
+
+// This file has the operations on paths. Each resolves its paths, settles what
+// the mount table decides (read-only, mount points, virtual directories), and
+// leaves the rest to one host call.
+
+// Open flags of path_open.
+const (
+	oflagCreat uint16 = 1 << iota
+	oflagDirectory
+	oflagExcl
+	oflagTrunc
+)
+
+// stat describes a place that exists.
+func (ns *namespace) stat(p *place) (filestat, Errno) {
+	switch {
+	case p.isDevice():
+		t := ns.created.UnixNano()
+		st := filestat{dev: p.mnt.dev, ino: p.node.ino, filetype: filetypeCharacterDevice, nlink: 1, atim: t, mtim: t, ctime: t}
+		return st, p.notDir()
+	case p.virtual() && p.node != nil:
+		return ns.statVirtual(p.node), 0
+	case p.virtual():
+		return filestat{}, ErrnoNOENT
+	}
+	st, errno := hostStatAt(p.fd, p.component())
+	if errno != 0 {
+		return filestat{}, errno
+	}
+	st.dev = p.mnt.guestDev(st.dev)
+	if st.filetype != filetypeDirectory {
+		return st, p.notDir()
+	}
+	return st, 0
+}
+
+// notDir is the answer if the path of something that is no directory ended in
+// a slash.
+func (p *place) notDir() Errno {
+	if p.slash {
+		return ErrnoNOTDIR
+	}
+	return 0
+}
+
+// create checks a place in which something is to be made: it must not exist
+// and be writable. Existence is looked at first, as Linux does.
+func (ns *namespace) create(p *place) Errno {
+	switch {
+	case p.node != nil || p.name == "":
+		return ErrnoEXIST
+	case p.virtual():
+		return ErrnoROFS
+	case p.readOnly():
+		if _, errno := hostStatAt(p.fd, p.name); errno != ErrnoNOENT {
+			return cmpErrno(errno, ErrnoEXIST)
+		}
+		return ErrnoROFS
+	}
+	return 0
+}
+
+// change checks a place whose directory entry is to be removed or moved.
+func (ns *namespace) change(p *place) Errno {
+	switch {
+	case p.node != nil:
+		return ErrnoBUSY
+	case p.virtual():
+		return ErrnoNOENT
+	case p.readOnly():
+		_, errno := hostStatAt(p.fd, p.component())
+		return cmpErrno(errno, ErrnoROFS)
+	}
+	return 0
+}
+
+// cmpErrno is first, or second if first is success.
+func cmpErrno(first, second Errno) Errno {
+	if first != 0 {
+		return first
+	}
+	return second
+}
+
+// openArgs are the arguments of path_open but for the path.
+type openArgs struct {
+	follow      bool
+	oflags      uint16
+	fdflags     uint16
+	read, write bool
+}
+
+func (p *Process) openPath(ctx context.Context, b base, path string, a openArgs) (file, Errno) {
+	if a.oflags&(oflagCreat|oflagDirectory) == oflagCreat|oflagDirectory {
+		return nil, ErrnoINVAL
+	}
+	f := followSlash
+	if a.follow && a.oflags&(oflagCreat|oflagExcl) != oflagCreat|oflagExcl {
+		f = followAlways // O_CREAT|O_EXCL never follows
+	}
+	w := p.walker(ctx)
+	at, errno := w.resolve(b, path, f)
+	if errno != 0 {
+		return nil, errno
+	}
+	defer at.release()
+	creat := a.oflags&oflagCreat != 0
+	wantDir := a.oflags&oflagDirectory != 0 || at.slash
+	switch {
+	case creat && a.oflags&oflagExcl != 0 && (at.node != nil || at.name == ""):
+		return nil, ErrnoEXIST
+	case at.isDevice():
+		if wantDir {
+			return nil, ErrnoNOTDIR
+		}
+		return p.openDevice(at.mnt, at.node), 0
+	case at.virtual():
+		switch {
+		case at.node == nil && creat:
+			return nil, ErrnoROFS
+		case at.node == nil:
+			return nil, ErrnoNOENT
+		case a.write || creat || a.oflags&oflagTrunc != 0:
+			return nil, ErrnoISDIR
+		}
+		return &openDir{ns: p.ns, at: base{fd: fdVirtual, node: at.node, path: w.guestPath()}}, 0
+	case creat && at.slash:
+		return nil, ErrnoISDIR
+	}
+	fd, errno := openHost(&at, a, wantDir)
+	if errno != 0 {
+		return nil, errno
+	}
+	st, errno := hostStat(fd)
+	if errno != 0 {
+		hostClose(fd)
+		return nil, errno
+	}
+	if st.filetype == filetypeDirectory {
+		return &openDir{ns: p.ns, at: base{fd: fd, node: at.node, mnt: at.mnt, path: w.guestPath()}}, 0
+	}
+	return &hostFile{f: os.NewFile(uintptr(fd), at.name), mnt: at.mnt, kind: st.filetype}, 0
+}
+
+// openHost opens a place of a host directory.
+func openHost(at *place, a openArgs, wantDir bool) (fd int, errno Errno) {
+	flags := openFlags{
+		read:      a.read,
+		write:     a.write,
+		create:    a.oflags&oflagCreat != 0,
+		excl:      a.oflags&oflagExcl != 0,
+		trunc:     a.oflags&oflagTrunc != 0,
+		append:    a.fdflags&fdflagAppend != 0,
+		directory: wantDir,
+		sync:      a.fdflags&(fdflagSync|fdflagRsync) != 0,
+		dsync:     a.fdflags&fdflagDsync != 0,
+	}
+	if !at.readOnly() || !flags.write && !flags.create && !flags.trunc {
+		return hostOpen(at.fd, at.component(), flags)
+	}
+	st, errno := hostStatAt(at.fd, at.component())
+	switch {
+	case errno == ErrnoNOENT && flags.create:
+		return -1, ErrnoROFS
+	case errno != 0:
+		return -1, errno
+	case flags.create && flags.excl:
+		return -1, ErrnoEXIST
+	case st.filetype == filetypeDirectory:
+		return -1, ErrnoISDIR
+	case flags.write || flags.trunc:
+		return -1, ErrnoROFS
+	}
+	flags.create = false
+	return hostOpen(at.fd, at.component(), flags)
+}
+
+func (p *Process) makeDirectory(ctx context.Context, b base, path string) Errno {
+	at, errno := p.walker(ctx).resolve(b, path, followNever)
+	if errno != 0 {
+		return errno
+	}
+	defer at.release()
+	if errno := p.ns.create(&at); errno != 0 {
+		return errno
+	}
+	return hostMkdir(at.fd, at.name)
+}
+
+func (p *Process) removeDirectory(ctx context.Context, b base, path string) Errno {
+	at, errno := p.walker(ctx).resolve(b, path, followNever)
+	if errno != 0 {
+		return errno
+	}
+	defer at.release()
+	if at.name == "" && at.node == nil {
+		return ErrnoINVAL
+	}
+	if errno := p.ns.change(&at); errno != 0 {
+		return errno
+	}
+	return hostRmdir(at.fd, at.name)
+}
+
+func (p *Process) unlinkFile(ctx context.Context, b base, path string) Errno {
+	at, errno := p.walker(ctx).resolve(b, path, followNever)
+	if errno != 0 {
+		return errno
+	}
+	defer at.release()
+	if at.name == "" && at.node == nil {
+		return ErrnoISDIR
+	}
+	if at.slash && at.node == nil {
+		st, errno := p.ns.stat(&at)
+		if errno == 0 && st.filetype == filetypeDirectory {
+			errno = ErrnoISDIR
+		}
+		return errno
+	}
+	if errno := p.ns.change(&at); errno != 0 {
+		return errno
+	}
+	errno = hostUnlink(at.fd, at.name)
+	if errno == ErrnoPERM { // POSIX lets hosts say so for a directory
+		if st, e := hostStatAt(at.fd, at.name); e == 0 && st.filetype == filetypeDirectory {
+			return ErrnoISDIR
+		}
+	}
+	return errno
+}
+
+func (p *Process) rename(ctx context.Context, from base, fromPath string, to base, toPath string) Errno {
+	w := p.walker(ctx)
+	old, errno := w.resolve(from, fromPath, followNever)
+	if errno != 0 {
+		return errno
+	}
+	defer old.release()
+	dst, errno := w.resolve(to, toPath, followNever)
+	if errno != 0 {
+		return errno
+	}
+	defer dst.release()
+	if old.name == "" || dst.name == "" {
+		return ErrnoBUSY
+	}
+	if errno := p.ns.change(&old); errno != 0 {
+		return errno
+	}
+	switch {
+	case dst.node != nil:
+		return ErrnoBUSY
+	case old.mnt != dst.mnt && dst.mnt != nil:
+		return ErrnoXDEV
+	case dst.readOnly():
+		return ErrnoROFS
+	}
+	if old.slash || dst.slash {
+		if st, errno := hostStatAt(old.fd, old.name); errno != 0 {
+			return errno
+		} else if st.filetype != filetypeDirectory {
+			return ErrnoNOTDIR
+		}
+	}
+	return hostRename(old.fd, old.name, dst.fd, dst.name)
+}
+
+func (p *Process) link(ctx context.Context, from base, fromPath string, f follow, to base, toPath string) Errno {
+	w := p.walker(ctx)
+	old, errno := w.resolve(from, fromPath, f)
+	if errno != 0 {
+		return errno
+	}
+	defer old.release()
+	dst, errno := w.resolve(to, toPath, followNever)
+	if errno != 0 {
+		return errno
+	}
+	defer dst.release()
+	st, errno := p.ns.stat(&old)
+	switch {
+	case errno != 0:
+		return errno
+	case st.filetype == filetypeDirectory:
+		return ErrnoPERM
+	}
+	if errno := p.ns.create(&dst); errno != 0 {
+		return errno
+	}
+	switch {
+	case old.mnt != dst.mnt:
+		return ErrnoXDEV
+	case dst.slash:
+		return noEntryWithSlash(&dst)
+	}
+	return hostLink(old.fd, old.name, dst.fd, dst.name)
+}
+
+func (p *Process) symlink(ctx context.Context, target string, b base, path string) Errno {
+	if errno := checkPath(target); errno != 0 {
+		return errno
+	}
+	at, errno := p.walker(ctx).resolve(b, path, followNever)
+	if errno != 0 {
+		return errno
+	}
+	defer at.release()
+	if errno := p.ns.create(&at); errno != 0 {
+		return errno
+	}
+	if at.slash {
+		return noEntryWithSlash(&at)
+	}
+	return hostSymlink(target, at.fd, at.name)
+}
+
+// noEntryWithSlash refuses to make something that is no directory at "name/".
+func noEntryWithSlash(at *place) Errno {
+	if _, errno := hostStatAt(at.fd, at.name); errno != 0 {
+		return errno
+	}
+	return ErrnoEXIST
+}
+
+func (p *Process) readlink(ctx context.Context, b base, path string) (string, Errno) {
+	at, errno := p.walker(ctx).resolve(b, path, followSlash)
+	if errno != 0 {
+		return "", errno
+	}
+	defer at.release()
+	switch {
+	case at.virtual() && at.node == nil:
+		return "", ErrnoNOENT
+	case at.node != nil || at.name == "":
+		return "", ErrnoINVAL
+	}
+	return hostReadlink(at.fd, at.name)
+}
+
+func (p *Process) statPath(ctx context.Context, b base, path string, f follow) (filestat, Errno) {
+	at, errno := p.walker(ctx).resolve(b, path, f)
+	if errno != 0 {
+		return filestat{}, errno
+	}
+	defer at.release()
+	return p.ns.stat(&at)
+}
+
+func (p *Process) setTimesPath(ctx context.Context, b base, path string, f follow, t timesUpdate) Errno {
+	at, errno := p.walker(ctx).resolve(b, path, f)
+	if errno != 0 {
+		return errno
+	}
+	defer at.release()
+	if _, errno := p.ns.stat(&at); errno != 0 {
+		return errno
+	}
+	switch {
+	case at.isDevice():
+		return 0
+	case at.readOnly():
+		return ErrnoROFS
+	}
+	return hostSetTimesAt(at.fd, at.component(), t)
+}

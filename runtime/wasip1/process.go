@@ -1,0 +1,181 @@
+package wasip1
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tetratelabs/wazero/sys"
+)
+
+// killed ends a guest from inside a host call when the call's context is done.
+// The engine knows the true reason and puts it in the place of this one.
+var killed = sys.NewExitError(137)
+
+// DefaultMaxFDs is the limit of open descriptors where ProcessConfig has none.
+const DefaultMaxFDs = 1024
+
+// ProcessConfig is what one guest is given. The zero value is a guest with no
+// arguments, an empty environment, an empty file system and no streams.
+type ProcessConfig struct {
+	Args []string // argv, argv[0] included
+	Env  []string // KEY=value
+
+	// Stdin is read by a goroutine, which starts when the guest first wants input
+	// and ends with its first Read after Close. Nil is at its end at once.
+	Stdin io.Reader
+	// Stdout and Stderr get each write as it is made, from one goroutine each. A
+	// guest waits for the Write, but can be killed while it waits. Nil discards.
+	Stdout, Stderr io.Writer
+	// TTY makes the three streams character devices, which guests take for a
+	// terminal; otherwise they look like pipes.
+	TTY bool
+
+	Root   FS        // see Devices for the usual device nodes
+	MaxFDs int       // 0: DefaultMaxFDs
+	Rand   io.Reader // nil: crypto/rand
+}
+
+// Process is the host's side of one running guest. Its functions are called by
+// that guest's host calls, one at a time; only Close is for others.
+type Process struct {
+	args, env []string
+	rand      io.Reader
+	ns        *namespace
+	fds       table
+
+	stdin          *input
+	stdout, stderr *output
+
+	start   time.Time
+	blocked time.Duration // spent asleep in poll_oneoff, no CPU time
+
+	wake  *waker
+	timer *time.Timer
+
+	close sync.Once
+
+	// Reused from call to call, so that the common ones do not allocate.
+	walk   walk
+	iovecs [][]byte
+	subs   []subscription
+}
+
+// NewProcess opens the file system and the standard streams. Errors name the
+// mount or string that is wrong.
+func NewProcess(c ProcessConfig) (*Process, error) {
+	for _, s := range c.Args {
+		if strings.IndexByte(s, 0) >= 0 {
+			return nil, fmt.Errorf("argument %q: contains a NUL byte", s)
+		}
+	}
+	for _, s := range c.Env {
+		if strings.IndexByte(s, 0) >= 0 {
+			return nil, fmt.Errorf("environment variable %q: contains a NUL byte", s)
+		}
+	}
+	if c.MaxFDs == 0 {
+		c.MaxFDs = DefaultMaxFDs
+	}
+	if c.MaxFDs < 4 {
+		return nil, errors.New("a guest needs at least 4 file descriptors")
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	ns, err := openFS(c.Root)
+	if err != nil {
+		return nil, err
+	}
+	kind := filetypeUnknown // preview 1 has no type for pipes
+	if c.TTY {
+		kind = filetypeCharacterDevice
+	}
+	p := &Process{
+		args:   c.Args,
+		env:    c.Env,
+		rand:   c.Rand,
+		ns:     ns,
+		fds:    table{max: c.MaxFDs},
+		stdin:  newInput(c.Stdin, kind),
+		stdout: newOutput(c.Stdout, kind, 2),
+		stderr: newOutput(c.Stderr, kind, 3),
+		start:  time.Now(),
+		wake:   newWaker(),
+	}
+	p.walk.ns = ns
+	const reading, writing = rightsStream &^ rightFdWrite, rightsStream &^ rightFdRead
+	p.fds.insert(descriptor{file: p.stdin, rights: reading})
+	p.fds.insert(descriptor{file: p.stdout, rights: writing})
+	p.fds.insert(descriptor{file: p.stderr, rights: writing})
+	root := ns.base()
+	if root.fd != fdVirtual {
+		// A descriptor of its own: listing it must not disturb the mount's.
+		if root.fd, _ = hostOpen(root.fd, ".", openFlags{read: true, directory: true}); root.fd < 0 {
+			ns.close()
+			return nil, errors.New("mount /: cannot be opened for reading")
+		}
+	}
+	p.fds.insert(descriptor{
+		file:       &openDir{ns: ns, at: root},
+		rights:     rightsDir,
+		inheriting: rightsAll,
+		preopen:    "/",
+	})
+	return p, nil
+}
+
+// Close closes all that the process has open. Call it when the guest has ended.
+// It does not wait for a Read of Stdin or a Write that blocks. Calls after the
+// first do nothing.
+func (p *Process) Close() (err error) {
+	p.close.Do(func() {
+		p.fds.closeAll()
+		p.stdin.shut()
+		p.stdout.shut()
+		p.stderr.shut()
+		err = p.ns.close()
+	})
+	return err
+}
+
+// walker is the process's walk, for one call.
+func (p *Process) walker(ctx context.Context) *walk {
+	p.walk.ctx = ctx
+	return &p.walk
+}
+
+type processKey struct{}
+
+// processContext carries a Process. It is a type of its own, so that finding
+// the process costs a comparison where it is the outermost context.
+type processContext struct {
+	context.Context
+	process *Process
+}
+
+func (c *processContext) Value(key any) any {
+	if key == (processKey{}) {
+		return c.process
+	}
+	return c.Context.Value(key)
+}
+
+// WithProcess returns a context under which host calls are p's. Instantiate and
+// call the guest with it.
+func WithProcess(ctx context.Context, p *Process) context.Context {
+	return &processContext{Context: ctx, process: p}
+}
+
+func processFrom(ctx context.Context) *Process {
+	if c, ok := ctx.(*processContext); ok {
+		return c.process
+	}
+	p, _ := ctx.Value(processKey{}).(*Process)
+	return p
+}

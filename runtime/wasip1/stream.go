@@ -1,0 +1,261 @@
+package wasip1
+
+import (
+	"context"
+	"io"
+	"slices"
+	"sync"
+	"time"
+)
+
+// maxChunk is how much of a stream is in flight at a time.
+const maxChunk = 64 << 10
+
+// watchers are the calls that sleep until something happens to a file.
+type watchers struct{ list []*waker }
+
+func (w *watchers) add(k *waker) {
+	if !slices.Contains(w.list, k) {
+		w.list = append(w.list, k)
+	}
+}
+
+func (w *watchers) remove(k *waker) {
+	if i := slices.Index(w.list, k); i >= 0 {
+		w.list = slices.Delete(w.list, i, i+1)
+	}
+}
+
+func (w *watchers) wake() {
+	for _, k := range w.list {
+		k.wake()
+	}
+}
+
+// input is stdin: an io.Reader, which cannot be interrupted, behind a
+// goroutine, which may be left behind. The goroutine starts when the guest first
+// wants input, and reads only as much as was asked for: what a guest never
+// reads stays in the reader.
+type input struct {
+	noFile
+	r     io.Reader // nil: at its end from the start
+	kind  uint8
+	ino   uint64
+	self  *waker
+	since time.Time
+
+	mu      sync.Mutex
+	started bool
+	reading bool // the goroutine was asked and has not answered
+	buf     []byte
+	data    []byte // the part of buf not yet read by the guest
+	err     error  // ends the stream after data
+	watch_  watchers
+	ask     chan struct{} // closed by shut
+}
+
+func newInput(r io.Reader, kind uint8) *input {
+	s := &input{r: r, kind: kind, self: newWaker(), ask: make(chan struct{}, 1), since: time.Now()}
+	if r == nil {
+		s.err = io.EOF
+	}
+	return s
+}
+
+func (s *input) filetype() uint8 { return s.kind }
+
+func (s *input) stat() (filestat, Errno) { return streamStat(s.kind, 1, s.since), 0 }
+
+func streamStat(kind uint8, ino uint64, since time.Time) filestat {
+	t := since.UnixNano()
+	return filestat{ino: ino, filetype: kind, nlink: 1, atim: t, mtim: t, ctime: t}
+}
+
+// want asks the goroutine for input. s.mu is held.
+func (s *input) want() {
+	if s.reading || s.err != nil || len(s.data) > 0 {
+		return
+	}
+	s.reading = true
+	if !s.started {
+		s.started = true
+		s.buf = make([]byte, 16<<10)
+		go s.pump()
+	}
+	s.ask <- struct{}{} // has room: reading was false
+}
+
+func (s *input) pump() {
+	for range s.ask {
+		n, err := s.r.Read(s.buf)
+		s.mu.Lock()
+		s.data = s.buf[:max(n, 0)]
+		s.err = err
+		s.reading = false
+		s.watch_.wake()
+		s.mu.Unlock()
+	}
+}
+
+func (s *input) read(ctx context.Context, bufs [][]byte, nonblock bool) (int, Errno) {
+	if total(bufs) == 0 {
+		return 0, 0
+	}
+	for {
+		if n, ok, errno := s.take(bufs); ok {
+			return n, errno
+		}
+		if nonblock {
+			return 0, ErrnoAGAIN
+		}
+		s.watch(s.self, false)
+		s.waitReady(ctx)
+	}
+}
+
+func (s *input) waitReady(ctx context.Context) {
+	defer s.unwatch(s.self)
+	for {
+		if ready, _, _ := s.poll(false); ready {
+			return
+		}
+		s.self.wait(ctx)
+	}
+}
+
+// take copies what there is; ok is false if there is nothing yet.
+func (s *input) take(bufs [][]byte) (n int, ok bool, errno Errno) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range bufs {
+		m := copy(b, s.data)
+		n += m
+		s.data = s.data[m:]
+	}
+	switch {
+	case n > 0:
+		return n, true, 0
+	case s.err == io.EOF:
+		return 0, true, 0
+	case s.err != nil:
+		return 0, true, toErrno(s.err)
+	}
+	s.want()
+	return 0, false, 0
+}
+
+func (s *input) poll(write bool) (ready bool, nbytes uint64, hangup bool) {
+	if write {
+		return true, 0, false // and the write says EBADF
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.data) > 0 {
+		return true, uint64(len(s.data)), s.err == io.EOF
+	}
+	if s.err != nil {
+		return true, 0, s.err == io.EOF
+	}
+	s.want()
+	return false, 0, false
+}
+
+func (s *input) watch(w *waker, write bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watch_.add(w)
+}
+
+func (s *input) unwatch(w *waker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watch_.remove(w)
+}
+
+// shut ends the goroutine, at once or when its Read returns.
+func (s *input) shut() { close(s.ask) }
+
+// output is stdout or stderr: an io.Writer behind a goroutine, since a Write
+// may block for as long as it likes and a kill must not wait for it. The guest
+// does wait, so its bytes are with the writer when the call returns; they are
+// copied first, so that a Write left behind does not read freed guest memory.
+type output struct {
+	noFile
+	w     io.Writer // nil: discards
+	kind  uint8
+	ino   uint64
+	since time.Time
+
+	started bool
+	buf     []byte
+	work    chan int // how much of buf to write
+	done    chan error
+	stuck   bool // a killed call left a Write behind
+}
+
+func newOutput(w io.Writer, kind uint8, ino uint64) *output {
+	return &output{w: w, kind: kind, ino: ino, since: time.Now(), work: make(chan int), done: make(chan error, 1)}
+}
+
+func (s *output) filetype() uint8         { return s.kind }
+func (s *output) stat() (filestat, Errno) { return streamStat(s.kind, s.ino, s.since), 0 }
+
+func (s *output) pump() {
+	for n := range s.work {
+		m, err := s.w.Write(s.buf[:n])
+		if err == nil && m < n {
+			err = io.ErrShortWrite
+		}
+		s.done <- err
+	}
+}
+
+func (s *output) write(ctx context.Context, bufs [][]byte, _ bool) (n int, errno Errno) {
+	if s.w == nil {
+		return total(bufs), 0
+	}
+	if s.stuck {
+		return 0, ErrnoIO
+	}
+	if !s.started {
+		s.started = true
+		go s.pump()
+	}
+	chunk := s.buf[:0]
+	for _, b := range bufs {
+		for len(b) > 0 {
+			if len(chunk) == maxChunk {
+				if errno := s.flush(ctx, chunk); errno != 0 {
+					return n, errno
+				}
+				n += len(chunk)
+				chunk = chunk[:0]
+			}
+			m := min(len(b), maxChunk-len(chunk))
+			chunk = append(chunk, b[:m]...)
+			b = b[m:]
+		}
+	}
+	s.buf = chunk
+	if len(chunk) == 0 {
+		return n, 0
+	}
+	if errno := s.flush(ctx, chunk); errno != 0 {
+		return n, errno
+	}
+	return n + len(chunk), 0
+}
+
+func (s *output) flush(ctx context.Context, chunk []byte) Errno {
+	s.buf = chunk
+	s.work <- len(chunk)
+	select {
+	case err := <-s.done:
+		return toErrno(err)
+	case <-ctx.Done():
+	}
+	s.stuck = true
+	panic(killed)
+}
+
+func (s *output) shut() { close(s.work) }

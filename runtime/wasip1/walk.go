@@ -1,0 +1,383 @@
+package wasip1
+
+import (
+	"context"
+	"path"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	maxPath  = 4096 // bytes of a path, PATH_MAX
+	maxLinks = 40   // links followed in one walk, as Linux does
+	// maxSteps bounds the host calls that one path can cause; a path has at most
+	// maxPath/2 components, and only links and ".." can ask for more.
+	maxSteps = 8 * maxPath
+	// maxHeld is how many directories a walk keeps open to come back to by "..".
+	maxHeld = 16
+)
+
+// Special values of a directory's file descriptor.
+const (
+	fdVirtual = -1 // exists in the mount table only
+	fdEvicted = -2 // was closed during the walk, can be opened again
+)
+
+// base is the directory in which a walk starts.
+type base struct {
+	fd   int    // host directory, or fdVirtual
+	node *node  // its place in the mount table, if it has one
+	mnt  *mount // nil if fd is fdVirtual
+	path string // guest path; "/" is the root
+}
+
+// place is where a path ends: one component of an open host directory. The
+// name "" is the directory itself.
+type place struct {
+	fd    int // host directory, or fdVirtual
+	owned bool
+	name  string
+	mnt   *mount // the mount of fd, or what is mounted at the place; nil for a virtual directory
+	node  *node  // the place's own node in the mount table, if it has one
+	slash bool   // the path ended in a slash: only a directory will do
+}
+
+func (p *place) release() {
+	if p.owned {
+		hostClose(p.fd)
+		p.owned = false
+	}
+}
+
+// component is the place's name for host calls.
+func (p *place) component() string {
+	if p.name == "" {
+		return "."
+	}
+	return p.name
+}
+
+// virtual: the place has no host directory, it may not even exist.
+func (p *place) virtual() bool { return p.fd == fdVirtual && !p.isDevice() }
+
+func (p *place) isDevice() bool { return p.mnt != nil && p.mnt.device != 0 }
+
+// readOnly: nothing at the place may be changed.
+func (p *place) readOnly() bool { return p.mnt == nil || p.mnt.readOnly }
+
+// frame is a directory on the way.
+type frame struct {
+	fd    int
+	owned bool
+	name  string
+	node  *node
+	mnt   *mount
+}
+
+// follow says what to do about a link in the last component of a path.
+type follow uint8
+
+const (
+	followNever follow = iota // the entry itself is meant: to remove, rename or create it
+	followSlash               // only if a slash follows it
+	followAlways
+)
+
+// walk resolves paths. It is reused from call to call to save allocations.
+type walk struct {
+	ns     *namespace
+	ctx    context.Context
+	start  base
+	frames []frame
+	held   int      // frames that own an open directory
+	names  []string // of the frames at the end of the walk
+	tail   string   // the last component, after names
+	steps  int
+	links  int
+}
+
+// checkPath is what every path must pass before anything looks at it.
+func checkPath(p string) Errno {
+	switch {
+	case p == "":
+		return ErrnoNOENT
+	case len(p) > maxPath:
+		return ErrnoNAMETOOLONG
+	case strings.IndexByte(p, 0) >= 0:
+		return ErrnoINVAL
+	case !utf8.ValidString(p):
+		return ErrnoILSEQ
+	}
+	return ErrnoSuccess
+}
+
+// resolve walks the path guest from b. It follows every link but one in the last
+// component, and that too as f says. The last component need not exist. The
+// caller releases the place.
+//
+// The path itself must not leave b: an absolute one, or one whose ".." would go
+// above b, is ENOTCAPABLE. Links are the container's own and are resolved in
+// the container: absolute from its root, at which ".." stays.
+func (w *walk) resolve(b base, guest string, f follow) (p place, errno Errno) {
+	if errno := checkPath(guest); errno != 0 {
+		return place{}, errno
+	}
+	if guest[0] == '/' {
+		return place{}, ErrnoNOTCAPABLE
+	}
+	w.steps, w.links = 0, 0
+	w.restart(b)
+	w.tail = ""
+	defer w.finish()
+
+	rest := guest
+	// literal is how many bytes at the end of rest are the guest's own words and
+	// not what a link said.
+	literal := len(guest)
+	for {
+		rest = strings.TrimLeft(rest, "/")
+		isLiteral := len(rest) <= literal
+		name, after, more := strings.Cut(rest, "/")
+		after = strings.TrimLeft(after, "/")
+		last := after == ""
+		if errno := w.step(); errno != 0 {
+			return place{}, errno
+		}
+		top := &w.frames[len(w.frames)-1]
+		target := "" // of a link to follow
+		switch child := top.node.child(name); {
+		case name == "" || name == ".":
+			if last {
+				return w.here(true), 0
+			}
+			rest = after
+			continue
+		case name == "..":
+			if len(w.frames) > 1 {
+				if errno := w.pop(); errno != 0 {
+					return place{}, errno
+				}
+			} else if isLiteral {
+				return place{}, ErrnoNOTCAPABLE
+			} else if up := w.start.path; up != "/" {
+				// A link in an open directory points above it, into what is still
+				// the container's own namespace: go there from the root.
+				w.restart(w.ns.base())
+				rest = up[1:] + "/" + rest
+				continue
+			}
+			if last {
+				return w.here(true), 0
+			}
+			rest = after
+			continue
+		case child != nil && child.mnt != nil:
+			if last {
+				w.tail = name
+				return child.mountedPlace(more), 0
+			}
+			if !child.mnt.isDir() {
+				return place{}, ErrnoNOTDIR
+			}
+			w.push(frame{fd: child.mnt.fd(), name: name, node: child, mnt: child.mnt})
+			rest = after
+			continue
+		case top.fd == fdVirtual:
+			switch {
+			case child != nil && last:
+				w.tail = name
+				return place{fd: fdVirtual, node: child, slash: more}, 0
+			case child != nil:
+				w.push(frame{fd: fdVirtual, name: name, node: child})
+			case last:
+				return place{fd: fdVirtual, name: name, slash: more}, 0
+			default:
+				return place{}, ErrnoNOENT
+			}
+			rest = after
+			continue
+		case last && child != nil:
+			// A node of the mount table is a directory whatever the host has.
+			w.tail = name
+			if st, errno := hostStatAt(top.fd, name); errno != 0 || st.filetype != filetypeDirectory {
+				return place{fd: fdVirtual, node: child, slash: more}, 0
+			}
+			return w.place(name, child, more), 0
+		case last:
+			if f == followNever || f == followSlash && !more {
+				return w.place(name, nil, more), 0
+			}
+			var errno Errno
+			if target, errno = hostReadlink(top.fd, name); errno != 0 {
+				return w.place(name, nil, more), 0 // not a link, or nothing there
+			}
+		default:
+			fd, errno := hostOpenDir(top.fd, name)
+			switch {
+			case errno == 0:
+				w.push(frame{fd: fd, owned: true, name: name, node: child, mnt: top.mnt})
+			case child != nil:
+				w.push(frame{fd: fdVirtual, name: name, node: child})
+			case errno == ErrnoNOTDIR || errno == ErrnoLOOP:
+				var notLink Errno
+				if target, notLink = hostReadlink(top.fd, name); notLink != 0 {
+					return place{}, ErrnoNOTDIR
+				}
+			default:
+				return place{}, errno
+			}
+			if target == "" {
+				rest = after
+				continue
+			}
+		}
+		// name is a link to target.
+		if w.links++; w.links > maxLinks {
+			return place{}, ErrnoLOOP
+		}
+		if target == "" {
+			return place{}, ErrnoNOENT
+		}
+		if target[0] == '/' {
+			w.restart(w.ns.base())
+		}
+		literal = min(literal, len(after))
+		if more {
+			target += "/" + after
+		}
+		rest = target
+	}
+}
+
+// finish notes the way for guestPath and closes what is still open of it.
+func (w *walk) finish() {
+	w.names = w.names[:0]
+	for _, f := range w.frames[min(1, len(w.frames)):] {
+		w.names = append(w.names, f.name)
+	}
+	w.closeFrames(0)
+}
+
+// step bounds how long one path can keep the host busy.
+func (w *walk) step() Errno {
+	if w.steps++; w.steps > maxSteps {
+		return ErrnoLOOP
+	}
+	if w.steps%256 == 0 && w.ctx.Err() != nil {
+		panic(killed)
+	}
+	return 0
+}
+
+func (w *walk) restart(b base) {
+	w.closeFrames(0)
+	w.start = b
+	w.frames = append(w.frames, frame{fd: b.fd, node: b.node, mnt: b.mnt})
+}
+
+// closeFrames closes and drops the frames from i on.
+func (w *walk) closeFrames(i int) {
+	for j := i; j < len(w.frames); j++ {
+		if w.frames[j].owned {
+			hostClose(w.frames[j].fd)
+			w.held--
+		}
+	}
+	clear(w.frames[i:])
+	w.frames = w.frames[:i]
+}
+
+func (w *walk) push(f frame) {
+	w.frames = append(w.frames, f)
+	if f.owned {
+		w.held++
+		w.evict(len(w.frames) - 1)
+	}
+}
+
+// evict closes the oldest open directory but keep when there are too many.
+func (w *walk) evict(keep int) {
+	for i := 0; w.held > maxHeld && i < keep; i++ {
+		if f := &w.frames[i]; f.owned {
+			hostClose(f.fd)
+			f.fd, f.owned = fdEvicted, false
+			w.held--
+		}
+	}
+}
+
+// pop goes to the parent directory, which it opens again if it was evicted.
+func (w *walk) pop() Errno {
+	w.closeFrames(len(w.frames) - 1)
+	top := len(w.frames) - 1
+	if w.frames[top].fd != fdEvicted {
+		return 0
+	}
+	from := top
+	for w.frames[from].fd == fdEvicted {
+		from--
+	}
+	fd, owned := w.frames[from].fd, false
+	for i := from + 1; i <= top; i++ {
+		next, errno := hostOpenDir(fd, w.frames[i].name)
+		if owned {
+			hostClose(fd)
+		}
+		if errno == 0 {
+			errno = w.step()
+			if errno != 0 {
+				hostClose(next)
+			}
+		}
+		if errno != 0 {
+			return errno
+		}
+		fd, owned = next, true
+	}
+	w.frames[top].fd, w.frames[top].owned = fd, true
+	w.held++
+	return 0
+}
+
+// here is the directory that the walk has reached.
+func (w *walk) here(slash bool) place {
+	p := w.place("", nil, slash)
+	p.node = w.frames[len(w.frames)-1].node
+	return p
+}
+
+// place hands the directory that the walk has reached over to a place.
+func (w *walk) place(name string, n *node, slash bool) place {
+	w.tail = name
+	top := &w.frames[len(w.frames)-1]
+	p := place{fd: top.fd, owned: top.owned, name: name, mnt: top.mnt, node: n, slash: slash}
+	if top.owned {
+		top.owned = false
+		w.held--
+	}
+	return p
+}
+
+// mountedPlace is the place of what is mounted at n.
+func (n *node) mountedPlace(slash bool) place {
+	p := place{fd: fdVirtual, mnt: n.mnt, node: n, slash: slash}
+	if n.mnt.device == 0 {
+		p.fd, p.name = n.mnt.fd(), n.mnt.base
+	}
+	return p
+}
+
+// base is the container's root directory.
+func (ns *namespace) base() base {
+	b := base{fd: fdVirtual, node: ns.root, mnt: ns.root.mnt, path: "/"}
+	if b.mnt != nil {
+		b.fd = b.mnt.fd()
+	}
+	return b
+}
+
+// guestPath is where the last walk ended: what an open directory remembers, for
+// links that point above it.
+func (w *walk) guestPath() string {
+	return path.Join(append(append([]string{w.start.path}, w.names...), w.tail)...)
+}

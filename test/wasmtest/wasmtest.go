@@ -1,0 +1,138 @@
+// Package wasmtest builds WebAssembly guests for tests: once per test process,
+// and for sources given as text once per machine, in the user's cache directory.
+package wasmtest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// builds has a function per guest, made by sync.OnceValues.
+var builds sync.Map
+
+// BuildGo builds a Go program for GOOS=wasip1 and returns the path of the module.
+// program is the directory of a main package or, if it has a line break, the
+// source of one that imports only the standard library. Flags go to go build.
+func BuildGo(t testing.TB, program string, flags ...string) string {
+	t.Helper()
+	env := []string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0"}
+	if strings.Contains(program, "\n") {
+		key := append([]string{"go", goVersion(), program}, flags...)
+		return build(t, key, true, func(dir, out string) *exec.Cmd {
+			src := filepath.Join(dir, "main.go")
+			args := append(append([]string{"build", "-o", out}, flags...), src)
+			cmd := exec.Command("go", args...)
+			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), append(env, "GOFLAGS=", "GOWORK=off", "GO111MODULE=off")...)
+			return cmd
+		}, file{"main.go", program})
+	}
+	abs, err := filepath.Abs(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := append([]string{"go dir", abs}, flags...)
+	return build(t, key, false, func(_, out string) *exec.Cmd {
+		cmd := exec.Command("go", append(append([]string{"build", "-o", out}, flags...), ".")...)
+		cmd.Dir = abs
+		cmd.Env = append(os.Environ(), env...)
+		return cmd
+	})
+}
+
+// BuildGoTest builds the tests of a package, as go test -c does.
+func BuildGoTest(t testing.TB, pkg string, flags ...string) string {
+	t.Helper()
+	key := append([]string{"go test", goVersion(), pkg}, flags...)
+	return build(t, key, !strings.Contains(pkg, "."), func(dir, out string) *exec.Cmd {
+		cmd := exec.Command("go", append(append([]string{"test", "-c", "-o", out}, flags...), pkg)...)
+		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
+		return cmd
+	})
+}
+
+// BuildC builds a C program with clang and wasi-libc and returns the path of the
+// module. It skips the test where there is no such toolchain. The sysroot is
+// Debian's, or WASI_SYSROOT. Flags go to clang.
+func BuildC(t testing.TB, source string, flags ...string) string {
+	t.Helper()
+	sysroot := os.Getenv("WASI_SYSROOT")
+	if sysroot == "" {
+		sysroot = "/usr"
+	}
+	clang, err := exec.LookPath("clang")
+	if err != nil {
+		t.Skip("skipped: clang is not installed, so C guests cannot be built")
+	}
+	if found, _ := filepath.Glob(filepath.Join(sysroot, "lib/wasm32-wasi*/libc.a")); len(found) == 0 {
+		t.Skipf("skipped: no wasi-libc under %s (set WASI_SYSROOT), so C guests cannot be built", sysroot)
+	}
+	key := append([]string{"c", clang, sysroot, source}, flags...)
+	return build(t, key, true, func(dir, out string) *exec.Cmd {
+		args := append([]string{"--target=wasm32-wasi", "--sysroot=" + sysroot, "-O1", "-o", out, "main.c"}, flags...)
+		cmd := exec.Command(clang, args...)
+		cmd.Dir = dir
+		return cmd
+	}, file{"main.c", source})
+}
+
+type file struct{ name, text string }
+
+// build runs a compiler once per key and test process. With keep a result of
+// an earlier process is as good: the key holds all that it depends on.
+func build(t testing.TB, key []string, keep bool, command func(dir, out string) *exec.Cmd, files ...file) string {
+	t.Helper()
+	sum := sha256.Sum256([]byte(strings.Join(key, "\x00")))
+	name := hex.EncodeToString(sum[:16])
+	once, _ := builds.LoadOrStore(name, sync.OnceValues(func() (string, error) {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			cache = os.TempDir()
+		}
+		cache = filepath.Join(cache, "wasmpod-guests")
+		if err := os.MkdirAll(cache, 0o755); err != nil {
+			return "", err
+		}
+		path := filepath.Join(cache, name+".wasm")
+		if _, err := os.Stat(path); err == nil && keep {
+			return path, nil
+		}
+		dir, err := os.MkdirTemp("", "wasmtest")
+		if err != nil {
+			return "", err
+		}
+		defer os.RemoveAll(dir)
+		for _, f := range files {
+			if err := os.WriteFile(filepath.Join(dir, f.name), []byte(f.text), 0o644); err != nil {
+				return "", err
+			}
+		}
+		out := fmt.Sprintf("%s.%d.tmp", path, os.Getpid())
+		defer os.Remove(out)
+		cmd := command(dir, out)
+		if text, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%s: %w\n%s", cmd, err, text)
+		}
+		return path, os.Rename(out, path) // whole or not at all, for tests of other processes
+	}))
+	path, err := once.(func() (string, error))()
+	if err != nil {
+		t.Fatalf("building a guest: %v", err)
+	}
+	return path
+}
+
+var goVersion = sync.OnceValue(func() string {
+	out, err := exec.Command("go", "env", "GOVERSION").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+})
