@@ -68,8 +68,13 @@ func initialized(pod *corev1.Pod, o *Observed, s *corev1.PodStatus) corev1.PodCo
 		c.Reason = "PodCompleted"
 		return c
 	}
-	for _, m := range o.Conditions {
+	for _, m := range o.Conditions { // once true it stays so
 		if m.Type == corev1.PodInitialized && m.Status == corev1.ConditionTrue {
+			return c
+		}
+	}
+	for i := range pod.Spec.Containers { // a sidecar may be restarting
+		if o.Containers[pod.Spec.Containers[i].Name].Starts > 0 {
 			return c
 		}
 	}
