@@ -1,0 +1,52 @@
+package wasm
+
+import "context"
+
+// Interruptible is implemented by the context of every host call. Packages with
+// host functions need not import this one for it: they can look for the same
+// methods in an interface of their own, in the context that they are called
+// with (not in one derived from it).
+type Interruptible interface {
+	// Interrupted is closed when a signal waits for the guest's handler. It is
+	// nil while the handler runs, because nothing interrupts that. Like
+	// Safepoint it may be called only on the goroutine of the host call.
+	Interrupted() <-chan struct{}
+	// Safepoint runs the guest's signal handler for what is pending, and does
+	// not return if the guest is to end. The guest's memory may have grown
+	// when it returns.
+	Safepoint()
+}
+
+// guestContext is the context of an instance's calls. It is a type of its own
+// so that host functions find their instance by a type assertion.
+type guestContext struct {
+	context.Context
+	instance *Instance
+}
+
+type instanceKey struct{}
+
+func (c *guestContext) Value(key any) any {
+	if key == (instanceKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+func (c *guestContext) Interrupted() <-chan struct{} {
+	if c.instance.handling {
+		return nil
+	}
+	return c.instance.wake.Load().c
+}
+
+func (c *guestContext) Safepoint() { c.instance.safepoint(c, true) }
+
+// guestOf returns the guest's context, or nil for calls from elsewhere.
+func guestOf(ctx context.Context) *guestContext {
+	if c, ok := ctx.(*guestContext); ok {
+		return c
+	}
+	c, _ := ctx.Value(instanceKey{}).(*guestContext)
+	return c
+}

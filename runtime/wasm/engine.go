@@ -1,0 +1,264 @@
+// Package wasm runs WebAssembly modules: it compiles each once per digest,
+// rewritten with safepoints, and runs any number of instances of it, each in
+// one goroutine that can be killed and given signals at any time.
+//
+// Host functions belong to others: [Config.Hosts] registers them, and they find
+// the state of their guest in the context of a call, where
+// [InstanceConfig.Context] has put it. A host function that blocks must
+//
+//   - return when that context is done: the guest is being killed;
+//   - where its ABI knows EINTR, return it when [Interruptible.Interrupted] is
+//     closed, which means that a signal waits for the guest's handler, and then
+//     call Safepoint to have the handler run at once;
+//   - not touch guest memory after it has returned, from a goroutine left
+//     behind for example: the memory is unmapped when the guest ends.
+package wasm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/wasmpod/wasmpod/runtime/wasm/safepoint"
+)
+
+// features are what guests may use. Left out are exception handling, which
+// corrupts locals in wazero 1.12 (upstream issue 2504), and typed function
+// references, which no wasip1 toolchain emits.
+const features = api.CoreFeaturesV2 | experimental.CoreFeaturesThreads |
+	experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst
+
+// Config of an Engine. The zero value compiles, keeps nothing on disk, and
+// offers guests no host functions.
+type Config struct {
+	// CacheDir keeps compiled code over restarts. What it holds is executed,
+	// so only the owner of the process may be able to write there.
+	CacheDir string
+	// Interpreter runs guests without compiling them: 10 to 100 times slower,
+	// on every platform. It is the default where wazero has no compiler.
+	Interpreter bool
+	// Hosts register host modules, once per wazero.Runtime that the Engine makes.
+	Hosts []HostModule
+}
+
+// HostModule registers host functions with a runtime.
+type HostModule = func(context.Context, wazero.Runtime) error
+
+// Engine compiles and runs modules. It is safe for concurrent use.
+type Engine struct {
+	config Config
+	cache  wazero.CompilationCache
+	// cached uses the cache on disk; plain does not, and stands in for it
+	// when the disk is full or broken. Without CacheDir they are the same.
+	cached wazero.Runtime
+	plain  func() (wazero.Runtime, error)
+
+	mu        sync.Mutex
+	closed    bool
+	modules   map[string]*Module
+	instances map[*Instance]struct{}
+	runtimes  []wazero.Runtime
+}
+
+// New returns an Engine with its host modules registered.
+func New(ctx context.Context, c Config) (*Engine, error) {
+	e := &Engine{config: c, modules: map[string]*Module{}, instances: map[*Instance]struct{}{}}
+	// The runtime outlives the call that made it.
+	ctx = context.WithoutCancel(ctx)
+	e.plain = sync.OnceValues(func() (wazero.Runtime, error) { return e.newRuntime(ctx, nil) })
+	if c.CacheDir == "" || c.Interpreter {
+		r, err := e.plain()
+		if err != nil {
+			return nil, err
+		}
+		e.cached = r
+		return e, nil
+	}
+	cache, err := wazero.NewCompilationCacheWithDir(e.cacheDir())
+	if err != nil {
+		return nil, fmt.Errorf("compilation cache: %w", err)
+	}
+	e.cache = cache
+	if e.cached, err = e.newRuntime(ctx, cache); err != nil {
+		return nil, errors.Join(err, cache.Close(ctx))
+	}
+	return e, nil
+}
+
+// cacheDir is keyed by what wazero does not know of: it keys its files by its
+// own version, the CPU's features and the rewritten module.
+func (e *Engine) cacheDir() string {
+	return filepath.Join(e.config.CacheDir, "safepoint-"+safepoint.Version)
+}
+
+func (e *Engine) newRuntime(ctx context.Context, cache wazero.CompilationCache) (wazero.Runtime, error) {
+	rc := wazero.NewRuntimeConfig()
+	if e.config.Interpreter {
+		rc = wazero.NewRuntimeConfigInterpreter()
+	}
+	rc = rc.WithCoreFeatures(features).WithDebugInfoEnabled(false)
+	if cache != nil {
+		rc = rc.WithCompilationCache(cache)
+	}
+	r := wazero.NewRuntimeWithConfig(ctx, rc)
+	for _, host := range append([]func(context.Context, wazero.Runtime) error{instantiateHost}, e.config.Hosts...) {
+		if err := host(ctx, r); err != nil {
+			return nil, errors.Join(fmt.Errorf("register host functions: %w", err), r.Close(ctx))
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.runtimes = append(e.runtimes, r)
+	return r, nil
+}
+
+var errClosed = errors.New("wasm engine is closed")
+
+// Close kills the instances that still run, waits for them to end, and frees
+// everything. If ctx ends first nothing is freed, because a guest may still
+// use it, and the error is that of ctx.
+func (e *Engine) Close(ctx context.Context) error {
+	e.mu.Lock()
+	e.closed = true
+	var running []*Instance
+	for i := range e.instances {
+		running = append(running, i)
+	}
+	e.mu.Unlock()
+	for _, i := range running {
+		i.Kill()
+	}
+	for _, i := range running {
+		select {
+		case <-i.Done():
+		case <-ctx.Done():
+			return fmt.Errorf("close wasm engine: instance %s still runs: %w", i.name, ctx.Err())
+		}
+	}
+	e.mu.Lock()
+	runtimes := e.runtimes
+	e.runtimes = nil
+	e.mu.Unlock()
+	var errs []error
+	for _, r := range runtimes {
+		errs = append(errs, r.Close(ctx))
+	}
+	if e.cache != nil {
+		errs = append(errs, e.cache.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Compile returns the module with this digest, compiling it if nobody has it
+// already; load is then asked for its bytes. Concurrent calls for one digest
+// share the work. Every Module returned must be released. A module that cannot
+// run gives a *CompileError; nothing of it is kept, so the next call tries again.
+func (e *Engine) Compile(ctx context.Context, digest string, load func() ([]byte, error)) (*Module, error) {
+	for {
+		e.mu.Lock()
+		if e.closed {
+			e.mu.Unlock()
+			return nil, errClosed
+		}
+		m, ok := e.modules[digest]
+		if !ok {
+			m = &Module{engine: e, digest: digest, ready: make(chan struct{}), refs: 1}
+			e.modules[digest] = m
+			e.mu.Unlock()
+			if err := e.build(ctx, m, load); err != nil {
+				return nil, err
+			}
+			return m, nil
+		}
+		m.refs++
+		e.mu.Unlock()
+		select {
+		case <-m.ready:
+		case <-ctx.Done():
+			m.Release()
+			return nil, ctx.Err()
+		}
+		if m.err == nil {
+			return m, nil
+		}
+		// The other caller's failure may be its own (its load may have been
+		// cancelled); what is wrong with the module shows again.
+		m.Release()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if ce := (*CompileError)(nil); errors.As(m.err, &ce) {
+			return nil, m.err
+		}
+	}
+}
+
+// build does the work of Compile for the first caller.
+func (e *Engine) build(ctx context.Context, m *Module, load func() ([]byte, error)) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &CompileError{Digest: m.digest, Message: fmt.Sprintf("the compiler failed: %v", r)}
+		}
+		if m.err = err; err != nil {
+			e.forget(m)
+		}
+		close(m.ready)
+	}()
+	wasm, err := load()
+	if err != nil {
+		return fmt.Errorf("load module %s: %w", m.digest, err)
+	}
+	// What has been started is finished: others may be waiting for it.
+	return m.compile(context.WithoutCancel(ctx), wasm)
+}
+
+func (e *Engine) forget(m *Module) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.modules[m.digest] == m {
+		delete(e.modules, m.digest)
+	}
+}
+
+// compileCode compiles with the cache on disk if that works, and without if not:
+// a full disk or a file torn by a power failure must not keep pods from starting.
+func (e *Engine) compileCode(ctx context.Context, wasm []byte) (wazero.Runtime, wazero.CompiledModule, error) {
+	code, err := e.cached.CompileModule(ctx, wasm)
+	if err == nil || e.cache == nil {
+		return e.cached, code, err
+	}
+	if strings.Contains(err.Error(), "compilationcache:") {
+		// wazero reports a damaged file for ever rather than replace it, and
+		// does not say which it is.
+		if err := clearDir(e.cacheDir()); err == nil {
+			if code, err := e.cached.CompileModule(ctx, wasm); err == nil {
+				return e.cached, code, nil
+			}
+		}
+	}
+	plain, perr := e.plain()
+	if perr != nil {
+		return nil, nil, perr
+	}
+	code, err = plain.CompileModule(ctx, wasm)
+	return plain, code, err
+}
+
+// clearDir removes the files below dir, but keeps folders: wazero makes its
+// own only when it opens the cache.
+func clearDir(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		return os.Remove(path)
+	})
+}

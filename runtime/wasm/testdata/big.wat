@@ -1,0 +1,1 @@
+(module (memory 1024) (func (export "_start")))

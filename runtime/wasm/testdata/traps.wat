@@ -1,0 +1,16 @@
+;; Traps in a way that the host chooses.
+(module
+  (import "test" "arg" (func $arg (result i32)))
+  (memory 1)
+  (table 1 funcref)
+  (func $abort unreachable)
+  (func $divide (result i32) (i32.div_u (i32.const 1) (i32.const 0)))
+  (func $load (result i32) (i32.load (i32.const 0x7fffffff)))
+  (func $fill (memory.fill (i32.const 0) (i32.const 0) (i32.const 0x10000000)))
+  (func (export "_start") (local $n i32)
+    (local.set $n (call $arg))
+    (if (i32.eq (local.get $n) (i32.const 0)) (then (call $abort)))
+    (if (i32.eq (local.get $n) (i32.const 1)) (then (drop (call $divide))))
+    (if (i32.eq (local.get $n) (i32.const 2)) (then (drop (call $load))))
+    (if (i32.eq (local.get $n) (i32.const 3)) (then (call_indirect (i32.const 0))))
+    (if (i32.eq (local.get $n) (i32.const 4)) (then (call $fill)))))
