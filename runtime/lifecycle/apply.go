@@ -77,7 +77,7 @@ func (a *applying) fold(f Fact) {
 			a.event(spec, corev1.EventTypeNormal, "Pulled", f.Message)
 		})
 	case ImageFailed:
-		a.attempt(f.Container, func(spec *corev1.Container, c *Container) { a.imageFailed(f, spec, c) })
+		a.try(f.Container, f.Try, func(spec *corev1.Container, c *Container) { a.imageFailed(f, spec, c) })
 	case ContainerCreated:
 		a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
 			c.CreatedID = f.ID
@@ -90,7 +90,7 @@ func (a *applying) fold(f Fact) {
 			a.event(spec, corev1.EventTypeNormal, "Started", "Container started")
 		})
 	case ContainerStartFailed:
-		a.attempt(f.Container, func(spec *corev1.Container, c *Container) { a.startFailed(f, spec, c) })
+		a.try(f.Container, f.Try, func(spec *corev1.Container, c *Container) { a.startFailed(f, spec, c) })
 	case ContainerStopping:
 		a.stopping(f)
 	case ContainerExited:
@@ -218,9 +218,14 @@ func (a *applying) containersRemoved(f ContainersRemoved) {
 // attempt calls do for a fact about the start of the container's next attempt,
 // if the fact is about that.
 func (a *applying) attempt(ref ContainerRef, do func(*corev1.Container, *Container)) {
+	a.try(ref, a.o.Containers[ref.Name].Try, do)
+}
+
+// try is attempt for a fact that also names the try.
+func (a *applying) try(ref ContainerRef, try int, do func(*corev1.Container, *Container)) {
 	spec := find(a.pod, ref.Name)
 	c := a.o.Containers[ref.Name]
-	if spec == nil || c.State == ContainerRunning || ref.Attempt != c.Starts ||
+	if spec == nil || c.State == ContainerRunning || ref.Attempt != c.Starts || try != c.Try ||
 		a.o.Sandbox.State == SandboxAbsent || a.o.Final != "" {
 		return
 	}
@@ -247,7 +252,7 @@ func (c *Container) retry(at time.Time) {
 // imageFailed is not a failure of the container: no restart count, no crash
 // loop (IMG-11).
 func (a *applying) imageFailed(f ImageFailed, spec *corev1.Container, c *Container) {
-	if f.Try != c.Try || a.o.ending() {
+	if a.o.ending() {
 		return // an abandoned start says nothing about the image
 	}
 	c.Waiting = Waiting{Reason: f.Reason, Message: f.Message, At: f.At}
@@ -296,7 +301,7 @@ func (a *applying) blockOthers(failed *corev1.Container, c Container, image stri
 }
 
 func (a *applying) startFailed(f ContainerStartFailed, spec *corev1.Container, c *Container) {
-	if f.Try != c.Try || a.o.ending() && f.Reason != reasonRunContainerError {
+	if a.o.ending() && f.Reason != reasonRunContainerError {
 		return
 	}
 	a.event(spec, corev1.EventTypeWarning, "Failed", "Error: "+f.Message)

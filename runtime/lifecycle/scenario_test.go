@@ -187,7 +187,10 @@ func newPod(t testing.TB, spec string) *corev1.Pod {
 	return pod
 }
 
-func toJSON(t testing.TB, v any) string {
+func toJSON(t interface {
+	Helper()
+	Fatal(...any)
+}, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)
 	if err != nil {
