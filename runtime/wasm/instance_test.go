@@ -92,20 +92,21 @@ func TestSignal(t *testing.T) {
 		wantExit(t, i, wasm.Exit{Code: 143, Reason: wasm.ReasonError})
 	})
 	t.Run("handler runs on the guest's goroutine and is not interrupted", func(t *testing.T) {
-		var i *wasm.Instance
+		var self atomic.Pointer[wasm.Instance]
 		ready := make(chan struct{})
 		var seen []int32
-		i = start(t, e, compile(t, e, "signal"), 0, func(_ context.Context, _ api.Module, sig int32) int32 {
+		i := start(t, e, compile(t, e, "signal"), 0, func(_ context.Context, _ api.Module, sig int32) int32 {
 			seen = append(seen, sig)
 			if sig == 0 {
 				close(ready)
 			} else if sig == 15 {
-				i.Signal(10) // within the handler: waits for its end
-				i.Signal(10) // and counts once
+				self.Load().Signal(10) // within the handler: waits for its end
+				self.Load().Signal(10) // and counts once
 			}
 			return 0
 		})
 		<-ready
+		self.Store(i)
 		i.Signal(15)
 		wantExit(t, i, wasm.Exit{Reason: wasm.ReasonCompleted})
 		if len(seen) != 3 || seen[1] != 15 || seen[2] != 10 {
@@ -113,17 +114,18 @@ func TestSignal(t *testing.T) {
 		}
 	})
 	t.Run("kill in the handler", func(t *testing.T) {
-		var i *wasm.Instance
+		var self atomic.Pointer[wasm.Instance]
 		ready := make(chan struct{})
-		i = start(t, e, compile(t, e, "signal"), 0, func(_ context.Context, _ api.Module, sig int32) int32 {
+		i := start(t, e, compile(t, e, "signal"), 0, func(_ context.Context, _ api.Module, sig int32) int32 {
 			if sig == 0 {
 				close(ready)
 			} else {
-				i.Kill()
+				self.Load().Kill()
 			}
 			return 0
 		})
 		<-ready
+		self.Store(i)
 		i.Signal(1)
 		wantExit(t, i, killed)
 	})
@@ -169,15 +171,19 @@ func TestSignal(t *testing.T) {
 		wantExit(t, i, wasm.Exit{Reason: wasm.ReasonCompleted})
 	})
 	t.Run("red zone of leaf functions is left alone", func(t *testing.T) {
-		var i *wasm.Instance
+		var self atomic.Pointer[wasm.Instance]
 		result := int32(-1)
-		i = start(t, e, compile(t, e, "leaf"), 0, func(_ context.Context, _ api.Module, v int32) int32 {
+		ready := make(chan struct{})
+		i := start(t, e, compile(t, e, "leaf"), 0, func(_ context.Context, _ api.Module, v int32) int32 {
 			if v == 0 {
-				i.Signal(10)
+				<-ready
+				self.Load().Signal(10)
 			}
 			result = v
 			return 0
 		})
+		self.Store(i)
+		close(ready)
 		wantExit(t, i, wasm.Exit{Reason: wasm.ReasonCompleted})
 		if result != 42 {
 			t.Errorf("leaf function read %d", result)
@@ -286,13 +292,14 @@ func TestMemoryLimit(t *testing.T) {
 	})
 	t.Run("OOM-06 within the limit", func(t *testing.T) {
 		var during int64
-		var i *wasm.Instance
+		var self atomic.Pointer[wasm.Instance]
 		ready := make(chan struct{})
-		i = start(t, e, compile(t, e, "host"), 65536, func(context.Context, api.Module, int32) int32 {
+		i := start(t, e, compile(t, e, "host"), 65536, func(context.Context, api.Module, int32) int32 {
 			<-ready
-			during = i.Stats().MemoryBytes
+			during = self.Load().Stats().MemoryBytes
 			return 0
 		})
+		self.Store(i)
 		close(ready)
 		wantExit(t, i, wasm.Exit{Reason: wasm.ReasonCompleted})
 		if during != 65536 {

@@ -11,7 +11,7 @@
     (i32.store offset=12 (local.get $sp) (i32.const 42))
     (loop
       (local.set $n (i32.add (local.get $n) (i32.const 1)))
-      (br_if 0 (i32.lt_u (local.get $n) (i32.const 50000000))))
+      (br_if 0 (i32.lt_u (local.get $n) (i32.const 2000000))))
     (i32.load offset=12 (local.get $sp)))
   (func (export "_start")
     (drop (call $call (i32.const 0)))
