@@ -1,0 +1,92 @@
+package wasip1
+
+import (
+	"archive/zip"
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"testing"
+)
+
+// testsuiteSpec is the JSON next to a test of the wasi-testsuite.
+type testsuiteSpec struct {
+	Root           string            `json:"root"`
+	Args           []string          `json:"args"`
+	Env            map[string]string `json:"env"`
+	ExitCode       int               `json:"exit_code"`
+	Stdout, Stderr *string
+}
+
+// notHere are tests that ask for something else than a container is to have.
+var notHere = map[string]string{
+	"c/sock_shutdown-invalid_fd": "takes fd 3 for closed, but a container always has its root there",
+	"rust/symlink_create":        "wants absolute links refused; here they are resolved inside the container",
+}
+
+// TestWASITestsuite runs https://github.com/WebAssembly/wasi-testsuite: the C,
+// Rust and AssemblyScript tests for preview 1, as built on its branch
+// prod/testsuite-base (commit 9f80ca35444c), without their custom sections.
+func TestWASITestsuite(t *testing.T) {
+	archive, err := zip.OpenReader("testdata/wasi-testsuite.zip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer archive.Close()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, archive); err != nil {
+		t.Fatal(err)
+	}
+	tests, err := filepath.Glob(filepath.Join(dir, "*/*.wasm"))
+	if err != nil || len(tests) < 70 {
+		t.Fatalf("only %d tests (%v)", len(tests), err)
+	}
+	for _, wasm := range tests {
+		rel, _ := filepath.Rel(dir, wasm)
+		name := strings.TrimSuffix(rel, ".wasm")
+		t.Run(name, func(t *testing.T) {
+			if why := notHere[name]; why != "" {
+				t.Skipf("skipped: %s", why)
+			}
+			runTestsuite(t, wasm)
+		})
+	}
+}
+
+func runTestsuite(t *testing.T, wasm string) {
+	spec := testsuiteSpec{}
+	text, err := os.ReadFile(strings.TrimSuffix(wasm, ".wasm") + ".json")
+	if err == nil {
+		err = json.Unmarshal(text, &spec)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	c := ProcessConfig{Args: append([]string{filepath.Base(wasm)}, spec.Args...)}
+	for k, v := range spec.Env {
+		c.Env = append(c.Env, k+"="+v)
+	}
+	sort.Strings(c.Env)
+	if spec.Root != "" {
+		root := t.TempDir()
+		fixture := filepath.Join(filepath.Dir(wasm), spec.Root) // not there if empty
+		if err := os.CopyFS(root, os.DirFS(fixture)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		// A zip does not have the fixtures' empty directory.
+		if err := os.MkdirAll(filepath.Join(root, "writeable"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c.Root = FS{Mounts: []Mount{{GuestPath: "/", Host: root}}}
+	}
+	r := run(t, context.Background(), wasm, c)
+	if r.code != spec.ExitCode ||
+		spec.Stdout != nil && *spec.Stdout != r.stdout ||
+		spec.Stderr != nil && *spec.Stderr != r.stderr {
+		t.Errorf("exit code %d, want %d\nstdout: %s\nstderr: %s", r.code, spec.ExitCode, r.stdout, r.stderr)
+	}
+}
