@@ -1,0 +1,288 @@
+// Package podworker runs one pod: one goroutine per pod folds what has happened
+// into lifecycle.Observed, asks lifecycle.Decide what to do, and starts it.
+// Intent goes down as actions, knowledge comes up as facts; the worker itself
+// decides nothing.
+package podworker
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/wasmpod/wasmpod/runtime/image"
+	"github.com/wasmpod/wasmpod/runtime/lifecycle"
+	"github.com/wasmpod/wasmpod/runtime/sandbox"
+	"github.com/wasmpod/wasmpod/runtime/store"
+)
+
+// Config is what a worker works with.
+type Config struct {
+	Driver  sandbox.Driver
+	Images  Images
+	Volumes Volumes
+	Store   *store.Store
+	Node    Node
+	// RemoveLogs deletes the logs of a container whose records are removed
+	// (SBX-05).
+	RemoveLogs func(pod *corev1.Pod, container string) error
+	// OnProgress, if not nil, is told of every fact of every pod, after it was
+	// applied. It must not block.
+	OnProgress func(pod *corev1.Pod, fact lifecycle.Fact)
+	// OnEvent, if not nil, is told of every event as it was recorded. It must not
+	// block.
+	OnEvent func(*corev1.Event)
+	Log     *slog.Logger
+}
+
+// Images resolves what a container's image field names. image.Service does.
+type Images interface {
+	// Present looks without pulling.
+	Present(ref string) (image.Image, bool, error)
+	// Resolve may pull, as the policy says. Its error is an *image.Error.
+	Resolve(ctx context.Context, ref string, policy corev1.PullPolicy) (image.Image, error)
+}
+
+// Volumes prepares a pod's volumes. volume.Manager does.
+type Volumes interface {
+	Mount(ctx context.Context, pod *corev1.Pod) error
+	Unmount(uid types.UID) error
+}
+
+// Node is what a pod may learn of the node that it runs on.
+type Node struct {
+	Name        string
+	HostIP      string
+	Allocatable corev1.ResourceList
+}
+
+// A Worker runs one pod. Its methods are safe for concurrent use.
+type Worker struct {
+	cfg  Config
+	pod  *corev1.Pod // the defaulted spec; never changed
+	ctx  context.Context
+	stop context.CancelFunc
+	done chan struct{}
+
+	mu         sync.Mutex
+	facts      []lifecycle.Fact
+	notify     chan struct{} // one slot: facts are waiting
+	sandbox    sandbox.Sandbox
+	leaving    sandbox.Sandbox // whose end is no news
+	containers map[lifecycle.ContainerRef]*attempt
+}
+
+// attempt is a live container.
+type attempt struct {
+	sandbox.Container
+	signal sync.Once
+}
+
+// Start runs pod, which must be in the store, until it is finished. ctx ends
+// the worker and everything it runs at once, with no further facts.
+func Start(ctx context.Context, cfg Config, pod *corev1.Pod) *Worker {
+	w := &Worker{
+		cfg:        cfg,
+		pod:        pod.DeepCopy(),
+		done:       make(chan struct{}),
+		notify:     make(chan struct{}, 1),
+		containers: make(map[lifecycle.ContainerRef]*attempt),
+	}
+	w.ctx, w.stop = context.WithCancel(ctx)
+	w.report(lifecycle.PodAdmitted{At: time.Now()})
+	go w.run()
+	return w
+}
+
+// Delete asks the pod to end within grace. A later call can only shorten it.
+func (w *Worker) Delete(grace time.Duration) {
+	now := time.Now()
+	w.cfg.Store.SetDeletion(w.pod.UID, now.Add(grace), grace)
+	w.report(lifecycle.PodDeleted{At: now, Grace: grace})
+}
+
+// Kill ends every running container at once: what comes after the grace
+// period, now.
+func (w *Worker) Kill() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.containers {
+		c.Kill()
+	}
+}
+
+// Done is closed when nothing of the pod runs and all it held is released.
+func (w *Worker) Done() <-chan struct{} { return w.done }
+
+// report hands a fact to the worker's goroutine. It never blocks: facts are few
+// and bounded by the actions under way.
+func (w *Worker) report(f lifecycle.Fact) {
+	w.mu.Lock()
+	w.facts = append(w.facts, f)
+	w.mu.Unlock()
+	w.poke()
+}
+
+// poke has the worker look again.
+func (w *Worker) poke() {
+	select {
+	case w.notify <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Worker) takeFacts() []lifecycle.Fact {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	facts := w.facts
+	w.facts = nil
+	return facts
+}
+
+// run is the pod's goroutine: the only one that touches observed and the set of
+// actions under way.
+func (w *Worker) run() {
+	var (
+		observed lifecycle.Observed
+		status   corev1.PodStatus
+		actions  = make(underway)
+		wake     = time.NewTimer(0)
+	)
+	defer func() {
+		wake.Stop()
+		w.stop()
+		actions.wait()
+		w.abandon()
+		close(w.done)
+	}()
+	for {
+		for _, f := range w.takeFacts() {
+			var events []lifecycle.Event
+			observed, events = observed.Apply(w.pod, f)
+			w.tell(f, events)
+		}
+		now := time.Now()
+		if s := lifecycle.Status(w.pod, observed, now); !equality.Semantic.DeepEqual(s, status) {
+			status = s
+			w.cfg.Store.SetStatus(w.pod.UID, *s.DeepCopy())
+		}
+		plan := lifecycle.Decide(w.pod, observed, now)
+		if plan.Finished {
+			return
+		}
+		if actions.reconcile(w.ctx, plan.Actions, w.perform, w.poke) {
+			w.poke()
+		}
+		wake.Stop()
+		if !plan.Wake.IsZero() {
+			wake.Reset(plan.Wake.Sub(now))
+		}
+		select {
+		case <-w.notify:
+		case <-wake.C:
+		case <-w.ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *Worker) tell(f lifecycle.Fact, events []lifecycle.Event) {
+	for _, e := range events {
+		recorded := w.cfg.Store.RecordEvent(w.pod, "kubelet", e)
+		if w.cfg.OnEvent != nil {
+			w.cfg.OnEvent(recorded)
+		}
+	}
+	if w.cfg.OnProgress != nil {
+		w.cfg.OnProgress(w.pod, f)
+	}
+}
+
+// abandon releases what a worker still holds whose context has ended before
+// its pod was finished.
+func (w *Worker) abandon() {
+	w.mu.Lock()
+	sb := w.sandbox
+	w.mu.Unlock()
+	if sb == nil {
+		return
+	}
+	if err := sb.Remove(context.Background()); err != nil {
+		w.cfg.Log.Warn("removing the sandbox of an abandoned pod", "pod", w.pod.Name, "error", err)
+	}
+	if err := w.cfg.Volumes.Unmount(w.pod.UID); err != nil {
+		w.cfg.Log.Warn("unmounting the volumes of an abandoned pod", "pod", w.pod.Name, "error", err)
+	}
+}
+
+// underway is the set of actions that run, each in its own goroutine.
+type underway map[lifecycle.Action]*running
+
+type running struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// reconcile starts the actions that are due and not under way, and cancels
+// those that are under way but no longer due: a pull for a pod that was
+// deleted meanwhile, or a stop whose grace has been shortened.
+//
+// An action that has just returned may have reported facts that due does not
+// know of yet. So it is not started again at once, and nothing is started that
+// takes away what others work with: reconcile returns true, to be called again
+// with what is due then.
+func (u underway) reconcile(ctx context.Context, due []lifecycle.Action, perform func(context.Context, lifecycle.Action), ended func()) (again bool) {
+	wanted := make(map[lifecycle.Action]bool, len(due))
+	for _, a := range due {
+		wanted[a] = true
+	}
+	quiet := true
+	returned := make(map[lifecycle.Action]bool)
+	for a, r := range u {
+		select {
+		case <-r.done:
+			r.cancel()
+			delete(u, a)
+			returned[a] = true
+		default:
+			if !wanted[a] {
+				r.cancel()
+				quiet = false // ended is called when it has returned
+			}
+		}
+	}
+	for _, a := range due {
+		if u[a] != nil || returned[a] || takesAway(a) && (!quiet || len(returned) > 0) {
+			continue
+		}
+		r := &running{done: make(chan struct{})}
+		var actx context.Context
+		actx, r.cancel = context.WithCancel(ctx)
+		u[a] = r
+		go func() {
+			perform(actx, a)
+			close(r.done)
+			ended()
+		}()
+	}
+	return len(returned) > 0
+}
+
+func takesAway(a lifecycle.Action) bool {
+	switch a.(type) {
+	case lifecycle.RemoveSandbox, lifecycle.UnmountVolumes:
+		return true
+	}
+	return false
+}
+
+func (u underway) wait() {
+	for _, r := range u {
+		r.cancel()
+		<-r.done
+	}
+}

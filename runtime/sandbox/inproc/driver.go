@@ -1,0 +1,216 @@
+// Package inproc runs pods as goroutines of this process (isolation class
+// wasmpod-shared): the densest form, and one that needs no privileges.
+package inproc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/wasmpod/wasmpod/podnet"
+	"github.com/wasmpod/wasmpod/runtime/container"
+	"github.com/wasmpod/wasmpod/runtime/image"
+	"github.com/wasmpod/wasmpod/runtime/sandbox"
+	"github.com/wasmpod/wasmpod/runtime/sandbox/infra"
+	"github.com/wasmpod/wasmpod/runtime/volume"
+	"github.com/wasmpod/wasmpod/runtime/wasip1"
+	"github.com/wasmpod/wasmpod/runtime/wasm"
+)
+
+// Config is what sandboxes are made of.
+type Config struct {
+	Engine  *wasm.Engine
+	Images  *image.Service
+	Volumes *volume.Manager
+	Network *podnet.Range
+	// Root is the directory under which every pod has its own, by UID.
+	Root string
+	// LogRoot is where log files go (LOG-01).
+	LogRoot string
+	// ResolvConf is the node's /etc/resolv.conf.
+	ResolvConf []byte
+	// Stdio, if not nil, gives what is connected to a container besides its log:
+	// where its output also goes, and its standard input. Any may be nil.
+	Stdio func(container.Config) Stdio
+}
+
+// Stdio is connected to one container.
+type Stdio struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// Driver implements sandbox.Driver.
+type Driver struct{ cfg Config }
+
+// New returns a Driver.
+func New(cfg Config) *Driver { return &Driver{cfg: cfg} }
+
+// Create implements sandbox.Driver.
+func (d *Driver) Create(ctx context.Context, pod *corev1.Pod, attempt int) (sandbox.Sandbox, error) {
+	s := &podSandbox{
+		cfg:     d.cfg,
+		pod:     pod,
+		id:      fmt.Sprintf("%s-%d", pod.UID, attempt),
+		dir:     filepath.Join(d.cfg.Root, string(pod.UID)),
+		running: make(map[*guest]struct{}),
+	}
+	for i, step := range steps {
+		if err := step.setup(s, ctx); err != nil {
+			err = fmt.Errorf("%s: %w", step.name, err)
+			return nil, errors.Join(err, s.teardown(context.WithoutCancel(ctx), i))
+		}
+	}
+	return s, nil
+}
+
+// podSandbox implements sandbox.Sandbox.
+type podSandbox struct {
+	cfg Config
+	pod *corev1.Pod
+	id  string
+	dir string
+
+	network *podnet.Namespace
+	infra   *wasm.Instance
+	module  *wasm.Module // the infra module
+
+	mu       sync.Mutex
+	removing bool
+	creating sync.WaitGroup // Create calls under way; Add only while !removing
+	running  map[*guest]struct{}
+}
+
+// steps are set up forwards and torn down backwards. A teardown runs also when
+// its setup failed midway, and may run twice.
+var steps = []struct {
+	name            string
+	setup, teardown func(*podSandbox, context.Context) error
+}{
+	{"pod directory", (*podSandbox).makeDir, (*podSandbox).removeDir},
+	{"pod network", (*podSandbox).joinNetwork, (*podSandbox).leaveNetwork},
+	{"infra module", (*podSandbox).startInfra, (*podSandbox).stopInfra},
+	{"containers", (*podSandbox).noContainers, (*podSandbox).killContainers},
+}
+
+// teardown undoes the steps up to and including the one with index last.
+func (s *podSandbox) teardown(ctx context.Context, last int) error {
+	for i := last; i >= 0; i-- {
+		if err := steps[i].teardown(s, ctx); err != nil {
+			return fmt.Errorf("%s: %w", steps[i].name, err)
+		}
+	}
+	return nil
+}
+
+func (s *podSandbox) ID() string            { return s.id }
+func (s *podSandbox) Done() <-chan struct{} { return s.infra.Done() }
+
+func (s *podSandbox) IP() string {
+	if s.network == nil {
+		return ""
+	}
+	return s.network.IP().String()
+}
+
+// Remove implements sandbox.Sandbox.
+func (s *podSandbox) Remove(ctx context.Context) error {
+	return s.teardown(ctx, len(steps)-1)
+}
+
+func (s *podSandbox) containersDir() string { return filepath.Join(s.dir, "containers") }
+
+func (s *podSandbox) makeDir(context.Context) error {
+	return os.MkdirAll(s.containersDir(), 0o755)
+}
+
+// removeDir leaves the pod's volumes alone: they outlive the sandbox (SBX-10).
+func (s *podSandbox) removeDir(context.Context) error {
+	if err := os.RemoveAll(s.containersDir()); err != nil {
+		return err
+	}
+	// Fails while there are volumes, whose manager removes the directory.
+	_ = os.Remove(s.dir)
+	return nil
+}
+
+func (s *podSandbox) joinNetwork(context.Context) error {
+	if s.pod.Spec.HostNetwork {
+		return nil
+	}
+	network, err := s.cfg.Network.NewNamespace()
+	if err != nil {
+		return err
+	}
+	s.network = network
+	return nil
+}
+
+func (s *podSandbox) leaveNetwork(context.Context) error {
+	if s.network == nil {
+		return nil
+	}
+	return s.network.Close()
+}
+
+// startInfra starts the module that stands for the sandbox: as long as it runs,
+// the sandbox is there (SBX-02, SBX-12).
+func (s *podSandbox) startInfra(ctx context.Context) error {
+	module, err := s.cfg.Engine.Compile(ctx, infra.Digest, func() ([]byte, error) { return infra.Module, nil })
+	if err != nil {
+		return err
+	}
+	s.module = module
+	process, err := wasip1.NewProcess(wasip1.ProcessConfig{Args: []string{"pause"}})
+	if err != nil {
+		return err
+	}
+	s.infra, err = s.cfg.Engine.Start(context.WithoutCancel(ctx), module, wasm.InstanceConfig{
+		Name:    s.id + "/pause",
+		Context: func(ctx context.Context) context.Context { return wasip1.WithProcess(ctx, process) },
+	})
+	return err
+}
+
+func (s *podSandbox) stopInfra(context.Context) error {
+	if s.infra != nil {
+		s.infra.Kill()
+		<-s.infra.Done()
+	}
+	if s.module != nil {
+		s.module.Release()
+		s.module = nil
+	}
+	return nil
+}
+
+func (s *podSandbox) noContainers(context.Context) error { return nil }
+
+// killContainers ends what the stop sequence has left.
+func (s *podSandbox) killContainers(context.Context) error {
+	s.mu.Lock()
+	s.removing = true
+	s.mu.Unlock()
+	s.creating.Wait()
+	for _, g := range s.guests() {
+		g.Kill()
+		<-g.Done()
+	}
+	return nil
+}
+
+func (s *podSandbox) guests() []*guest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	guests := make([]*guest, 0, len(s.running))
+	for g := range s.running {
+		guests = append(guests, g)
+	}
+	return guests
+}

@@ -1,0 +1,362 @@
+package inproc
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/wasmpod/wasmpod/runtime/container"
+	"github.com/wasmpod/wasmpod/runtime/image"
+	"github.com/wasmpod/wasmpod/runtime/logs"
+	"github.com/wasmpod/wasmpod/runtime/sandbox"
+	"github.com/wasmpod/wasmpod/runtime/wasip1"
+	"github.com/wasmpod/wasmpod/runtime/wasm"
+)
+
+// Limits of the termination message (TIME-19).
+const (
+	terminationFileBytes = 4096
+	terminationLogBytes  = 2048
+	terminationLogLines  = 80
+)
+
+// guest implements sandbox.Container.
+type guest struct {
+	sandbox *podSandbox
+	config  container.Config
+	id      string
+	dir     string // private to this attempt; removed when it has ended
+
+	module  *wasm.Module
+	log     *logs.Log
+	process *wasip1.Process
+
+	mu       sync.Mutex
+	instance *wasm.Instance // nil until Start
+	ended    bool
+	done     chan struct{}
+	status   sandbox.ExitStatus
+}
+
+// Create implements sandbox.Sandbox.
+func (s *podSandbox) Create(ctx context.Context, config container.Config) (sandbox.Container, error) {
+	s.mu.Lock()
+	if s.removing {
+		s.mu.Unlock()
+		return nil, errors.New("the pod sandbox is being removed")
+	}
+	s.creating.Add(1)
+	s.mu.Unlock()
+	defer s.creating.Done()
+
+	g := &guest{
+		sandbox: s,
+		config:  config,
+		id:      fmt.Sprintf("%s/%s/%d", s.id, config.Name, config.Attempt),
+		dir:     filepath.Join(s.containersDir(), config.Name, strconv.Itoa(config.Attempt)),
+		done:    make(chan struct{}),
+	}
+	if err := g.create(ctx); err != nil {
+		return nil, errors.Join(err, g.release())
+	}
+	s.mu.Lock()
+	s.running[g] = struct{}{}
+	s.mu.Unlock()
+	return g, nil
+}
+
+func (g *guest) create(ctx context.Context) error {
+	cfg := &g.sandbox.cfg
+	// What an earlier process of ours left behind when it was killed.
+	if err := os.RemoveAll(g.dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(g.root(), 0o755); err != nil {
+		return err
+	}
+	module, err := cfg.Engine.Compile(ctx, g.config.Module, func() ([]byte, error) {
+		return cfg.Images.Module(ctx, g.config.Module)
+	})
+	if err != nil {
+		return &sandbox.ImageError{Err: fmt.Errorf("image %q: %w", g.config.Image, err)}
+	}
+	g.module = module
+	img := image.Image{Ref: g.config.Image, ID: g.config.ImageID, Module: g.config.Module}
+	if err := cfg.Images.Unpack(ctx, img, g.root()); err != nil {
+		return err
+	}
+	fs, err := g.files()
+	if err != nil {
+		return err
+	}
+	pod := g.config.Pod
+	g.log, err = logs.Create(logs.Path(cfg.LogRoot, pod.Namespace, pod.Name, pod.UID, g.config.Name, g.config.Attempt), logs.Options{})
+	if err != nil {
+		return err
+	}
+	stdout, stderr := g.log.Stream("stdout"), g.log.Stream("stderr")
+	var stdio Stdio
+	if cfg.Stdio != nil {
+		stdio = cfg.Stdio(g.config)
+	}
+	g.process, err = wasip1.NewProcess(wasip1.ProcessConfig{
+		Args:   g.config.Args,
+		Env:    withPWD(g.config.Env, g.config.WorkingDir),
+		Stdin:  stdio.Stdin,
+		Stdout: tee(stdout, stdio.Stdout),
+		Stderr: tee(stderr, stdio.Stderr),
+		Root:   fs,
+	})
+	return err
+}
+
+// withPWD tells the guest its working directory where wasip1 programs look for
+// it: preview 1 itself has no such notion.
+func withPWD(env []string, dir string) []string {
+	for _, e := range env {
+		if strings.HasPrefix(e, "PWD=") {
+			return env
+		}
+	}
+	return append(slices.Clip(env), "PWD="+dir)
+}
+
+// tee writes to both; live may be nil.
+func tee(log, live io.Writer) io.Writer {
+	if live == nil {
+		return log
+	}
+	return io.MultiWriter(log, live)
+}
+
+func (g *guest) root() string               { return filepath.Join(g.dir, "root") }
+func (g *guest) etc(name string) string     { return filepath.Join(g.dir, "etc", name) }
+func (g *guest) terminationLog() string     { return filepath.Join(g.dir, "termination-log") }
+func (g *guest) ID() string                 { return g.id }
+func (g *guest) Done() <-chan struct{}      { return g.done }
+func (g *guest) Status() sandbox.ExitStatus { return g.status }
+
+// files lays out what the guest sees: its private root, the files that every
+// container of a pod has, and the mounts of its blueprint over them.
+func (g *guest) files() (wasip1.FS, error) {
+	s := g.sandbox
+	if err := os.MkdirAll(filepath.Join(g.dir, "etc"), 0o755); err != nil {
+		return wasip1.FS{}, err
+	}
+	etc := map[string][]byte{
+		"hosts":       container.HostsFile(s.pod, s.IP()),
+		"hostname":    []byte(g.config.Hostname + "\n"),
+		"resolv.conf": container.ResolvConf(s.pod, s.cfg.ResolvConf),
+	}
+	// Later mounts shadow earlier ones: a volume at /dev hides the devices, but a
+	// volume at /etc still gets the pod's hosts file, unless the manifest mounts
+	// something at that very path (VOL-34).
+	mounts := append([]wasip1.Mount{{GuestPath: "/", Host: g.root(), ReadOnly: g.config.ReadOnlyRootFS}}, wasip1.Devices()...)
+	taken := make(map[string]bool)
+	for _, m := range g.config.Mounts {
+		mount, err := g.mount(m)
+		if err != nil {
+			return wasip1.FS{}, err
+		}
+		mounts = append(mounts, mount)
+		taken[m.GuestPath] = true
+	}
+	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
+		if err := os.WriteFile(g.etc(name), etc[name], 0o644); err != nil {
+			return wasip1.FS{}, err
+		}
+		if p := "/etc/" + name; !taken[p] {
+			mounts = append(mounts, wasip1.Mount{GuestPath: p, Host: g.etc(name), ReadOnly: g.config.ReadOnlyRootFS})
+		}
+	}
+	// 0666 whatever the umask, and empty for every attempt (TMSG-01).
+	if err := os.WriteFile(g.terminationLog(), nil, 0o666); err != nil {
+		return wasip1.FS{}, err
+	}
+	if err := os.Chmod(g.terminationLog(), 0o666); err != nil {
+		return wasip1.FS{}, err
+	}
+	mounts = append(mounts, wasip1.Mount{GuestPath: path.Clean("/" + g.config.TerminationMessagePath), Host: g.terminationLog()})
+	return wasip1.FS{Mounts: mounts}, g.makePlaces(mounts)
+}
+
+// mount finds where a mount's volume lies on this host.
+func (g *guest) mount(m container.Mount) (wasip1.Mount, error) {
+	s := g.sandbox
+	v, ok := s.cfg.Volumes.Volume(s.pod.UID, m.Volume)
+	if !ok { // VOL-21
+		return wasip1.Mount{}, &sandbox.ConfigError{Err: fmt.Errorf("cannot find volume %q to mount into container %q", m.Volume, g.config.Name)}
+	}
+	mount := wasip1.Mount{GuestPath: m.GuestPath, Host: v.Path, ReadOnly: m.ReadOnly || v.ReadOnly}
+	if m.SubPath != "" {
+		part, err := s.cfg.Volumes.SubPath(s.pod.UID, g.config.Name, m.Volume, m.SubPath)
+		if err != nil { // VOL-30
+			return wasip1.Mount{}, &sandbox.ConfigError{Err: err}
+		}
+		mount.Host, mount.Beneath = part.Root, part.Name
+	}
+	return mount, nil
+}
+
+// makePlaces makes the directories that mounts and the working directory need
+// in the private root, through os.Root: the image may hold any symbolic link.
+// What the image does not allow is left out; the mount table has the mount all
+// the same.
+func (g *guest) makePlaces(mounts []wasip1.Mount) error {
+	root, err := os.OpenRoot(g.root())
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	dirs := []string{"tmp", g.config.WorkingDir}
+	for _, m := range mounts {
+		dirs = append(dirs, path.Dir(m.GuestPath))
+	}
+	for _, dir := range dirs {
+		if dir = strings.Trim(path.Clean(dir), "/"); dir != "" {
+			_ = root.MkdirAll(dir, 0o755)
+		}
+	}
+	if info, err := root.Lstat("tmp"); err == nil && info.IsDir() {
+		return root.Chmod("tmp", 0o1777)
+	}
+	return nil
+}
+
+// Start implements sandbox.Container.
+func (g *guest) Start(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended {
+		return errors.New("the container was killed before it started")
+	}
+	instance, err := g.sandbox.cfg.Engine.Start(context.WithoutCancel(ctx), g.module, wasm.InstanceConfig{
+		Name:        g.id,
+		MemoryLimit: g.config.Resources.MemoryBytes,
+		Context:     func(ctx context.Context) context.Context { return wasip1.WithProcess(ctx, g.process) },
+	})
+	if err != nil {
+		g.end(wasm.Exit{Code: 128, Reason: "StartError", Message: err.Error()})
+		return err
+	}
+	g.instance = instance
+	go func() {
+		<-instance.Done()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.end(instance.Exit())
+	}()
+	return nil
+}
+
+// Signal implements sandbox.Container.
+func (g *guest) Signal(signal int) {
+	if i := g.live(); i != nil {
+		i.Signal(signal)
+	}
+}
+
+// Kill implements sandbox.Container. A container that was never started ends
+// at once.
+func (g *guest) Kill() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.instance != nil {
+		g.instance.Kill()
+		return
+	}
+	g.end(wasm.Exit{Code: 137, Reason: "Error"})
+}
+
+func (g *guest) live() *wasm.Instance {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.instance
+}
+
+// end records how the guest ended and lets go of what it held. The caller holds
+// g.mu.
+func (g *guest) end(exit wasm.Exit) {
+	if g.ended {
+		return
+	}
+	g.ended = true
+	g.closeStreams()
+	g.status = sandbox.ExitStatus{Code: exit.Code, Reason: exit.Reason, Message: g.terminationMessage(exit)}
+	if err := g.release(); err != nil {
+		g.status.Message = cmp.Or(g.status.Message, err.Error())
+	}
+	g.sandbox.mu.Lock()
+	delete(g.sandbox.running, g)
+	g.sandbox.mu.Unlock()
+	close(g.done)
+}
+
+// terminationMessage follows TMSG-02..04 and 06.
+func (g *guest) terminationMessage(exit wasm.Exit) string {
+	message, err := lastBytes(g.terminationLog(), terminationFileBytes)
+	if err != nil {
+		message = fmt.Sprintf("Error on reading termination log %s: %v", g.config.TerminationMessagePath, err)
+	}
+	if message == "" && exit.Code != 0 && g.config.TerminationMessagePolicy == "FallbackToLogsOnError" {
+		pod := g.config.Pod
+		file := logs.Path(g.sandbox.cfg.LogRoot, pod.Namespace, pod.Name, pod.UID, g.config.Name, g.config.Attempt)
+		message, err = logs.LastLines(file, terminationLogLines, terminationLogBytes)
+		if err != nil {
+			message = fmt.Sprintf("Error on reading termination message from logs: %v", err)
+		}
+	}
+	switch {
+	case exit.Message == "":
+		return message
+	case message == "":
+		return exit.Message
+	}
+	return exit.Message + ": " + message
+}
+
+// lastBytes reads at most the last n bytes of a file that the guest may have
+// replaced or grown.
+func lastBytes(name string, n int64) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-n), n))
+	return string(b), err
+}
+
+func (g *guest) closeStreams() {
+	if g.process != nil {
+		g.process.Close()
+		g.process = nil
+	}
+	if g.log != nil {
+		g.log.Close()
+		g.log = nil
+	}
+}
+
+// release gives back what create made; it may run twice.
+func (g *guest) release() error {
+	g.closeStreams()
+	if g.module != nil {
+		g.module.Release()
+		g.module = nil
+	}
+	return os.RemoveAll(g.dir)
+}
