@@ -44,9 +44,10 @@ type ReadOptions struct {
 // Read writes the content of the log at path to w: both streams in the order of
 // the file, the pieces of a line put together (LOG-03, LOG-05). Only the
 // current file is read, as long as it was at the beginning; with Follow, what is
-// added too, and the files that take its place. (A reader so slow that the file
-// it reads is compressed meanwhile goes on with the current one.) Lines that are
-// not records are skipped; records in Docker's JSON format are understood.
+// added too, and the files that take its place. A reader that falls behind by
+// more than one rotation misses what lies between, as it does upstream. Lines
+// that are not records are skipped; records in Docker's JSON format are
+// understood.
 //
 // It returns nil at the end, ctx's error if that was first, and errors of w as
 // they are. A file that does not exist gives an error that matches
@@ -187,7 +188,7 @@ func (r *reader) drain(ctx context.Context) (replaced bool, err error) {
 		}
 		return false, nil
 	}
-	next, err := os.Open(successor(r.path, open))
+	next, err := os.Open(r.path)
 	if err != nil {
 		return false, nil
 	}
@@ -204,19 +205,6 @@ func (r *reader) drain(ctx context.Context) (replaced bool, err error) {
 	_ = r.file.Close()
 	r.file = next
 	return true, nil
-}
-
-// successor is the path of the file that was written after the one that is
-// open: more than one rotation may have happened since we looked.
-func successor(path string, open os.FileInfo) string {
-	files := rotated(path)
-	for i, f := range files {
-		info, err := os.Stat(f.path)
-		if err == nil && os.SameFile(info, open) && i+1 < len(files) && !files[i+1].compressed {
-			return files[i+1].path
-		}
-	}
-	return path
 }
 
 func (r *reader) toEnd(ctx context.Context) error {
@@ -258,7 +246,7 @@ func (r *reader) parse() error {
 		if i < 0 {
 			break
 		}
-		if r.skipping {
+		if r.skipping || i > maxRecordBytes {
 			r.skipping = false
 		} else if err := r.show(rest[:i+1]); err != nil {
 			return err

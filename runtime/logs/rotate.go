@@ -38,7 +38,8 @@ func (l *Log) rotate() error {
 		}
 	}
 	aside := l.path + "." + at.Format(rotatedTime)
-	if err := os.Rename(l.path, aside); err != nil {
+	// A file that somebody has deleted is replaced all the same.
+	if err := os.Rename(l.path, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	previous, size := l.file, l.size
@@ -154,7 +155,7 @@ func rotated(path string) []rotatedFile {
 	prefix := filepath.Base(path) + "."
 	for _, e := range entries {
 		stamp, ok := strings.CutPrefix(e.Name(), prefix)
-		if !ok {
+		if !ok || !e.Type().IsRegular() {
 			continue
 		}
 		stamp, compressed := strings.CutSuffix(stamp, gzSuffix)
