@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -255,6 +256,7 @@ func (a *applying) imageFailed(f ImageFailed, spec *corev1.Container, c *Contain
 	if a.o.ending() {
 		return // an abandoned start says nothing about the image
 	}
+	f.Message = clean(f.Message)
 	c.Waiting = Waiting{Reason: f.Reason, Message: f.Message, At: f.At}
 	failed := func(what string) { a.event(spec, corev1.EventTypeWarning, "Failed", what) }
 	switch f.Reason {
@@ -304,6 +306,7 @@ func (a *applying) startFailed(f ContainerStartFailed, spec *corev1.Container, c
 	if a.o.ending() && f.Reason != reasonRunContainerError {
 		return
 	}
+	f.Message = clean(f.Message)
 	a.event(spec, corev1.EventTypeWarning, "Failed", "Error: "+f.Message)
 	if f.Reason == reasonRunContainerError {
 		// An instance existed, so this counts as a run that ended at once (RST-09).
@@ -370,6 +373,7 @@ func (a *applying) exit(f ContainerExited, spec *corev1.Container, c *Container)
 // ended records the end of the newest attempt, and if it will be restarted,
 // when (RST-03, RST-04).
 func (a *applying) ended(spec *corev1.Container, c *Container, t Termination) {
+	t.Message = clean(t.Message)
 	c.State, c.Ended = ContainerEnded, &t
 	if a.o.Sandbox.State == SandboxLost && !a.o.ending() {
 		c.Lost = true
@@ -405,8 +409,14 @@ func podName(pod *corev1.Pod) string {
 	return fmt.Sprintf("%s_%s(%s)", pod.Name, pod.Namespace, pod.UID)
 }
 
+// clean makes a message of a fact fit for the API: guests and registries have a
+// say in it, and it need be neither short nor text.
+func clean(message string) string {
+	return prefix(strings.ToValidUTF8(message, "\uFFFD"), maxMessages)
+}
+
 func (a *applying) podEvent(eventType, reason, message string) {
-	a.events = append(a.events, Event{At: a.at, Type: eventType, Reason: reason, Message: message})
+	a.events = append(a.events, Event{At: a.at, Type: eventType, Reason: reason, Message: clean(message)})
 }
 
 func (a *applying) event(spec *corev1.Container, eventType, reason, message string) {
@@ -416,7 +426,7 @@ func (a *applying) event(spec *corev1.Container, eventType, reason, message stri
 			path = "spec.initContainers{" + spec.Name + "}"
 		}
 	}
-	a.events = append(a.events, Event{At: a.at, Type: eventType, Reason: reason, Message: message, FieldPath: path})
+	a.events = append(a.events, Event{At: a.at, Type: eventType, Reason: reason, Message: clean(message), FieldPath: path})
 }
 
 // containers lists the pod's containers, init containers first.

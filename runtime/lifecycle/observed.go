@@ -100,6 +100,10 @@ type Container struct {
 	Lost bool `json:"lost,omitempty"`
 }
 
+// started reports whether c has come as far as others wait for (SIDE-01) and as
+// the API calls started (STATE-09): it runs.
+func (c Container) started() bool { return c.State == ContainerRunning }
+
 // Termination is how one attempt ended. It is never modified once made.
 type Termination struct {
 	ExitCode   int32     `json:"exitCode"`
@@ -182,7 +186,7 @@ func (o *Observed) ending() bool { return o.Ending.Cause != NotEnding }
 
 // passTime folds in what time alone brings about, which is the active deadline
 // (DEAD-01). It reports whether the deadline has now been exceeded for the
-// first time. Decide and Status call it on their copy, and Apply keeps it.
+// first time. Decide calls it on its copy, and Apply keeps the result.
 func (o *Observed) passTime(pod *corev1.Pod, now time.Time) bool {
 	deadline, ok := o.deadline(pod)
 	if !ok || now.Before(deadline) {

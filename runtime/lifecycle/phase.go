@@ -8,11 +8,8 @@ import (
 // until nothing of the pod can run any more, which is when its sandbox is gone
 // (PHASE-12), and then stays (PHASE-11).
 func shownPhase(pod *corev1.Pod, o *Observed) corev1.PodPhase {
-	switch {
-	case o.Final != "":
+	if o.Final != "" {
 		return o.Final
-	case o.ending() && o.Sandbox.State == SandboxAbsent && !o.running():
-		return finalPhase(pod, o)
 	}
 	t := count(pod, o)
 	switch {
@@ -38,18 +35,17 @@ func finalPhase(pod *corev1.Pod, o *Observed) corev1.PodPhase {
 
 // tally is the count that the phase follows from (PHASE).
 type tally struct {
-	initFailed     bool // an ordinary init container, for good
-	pendingInit    int  // ordinary init containers still to succeed
-	pendingSidecar int  // sidecars not started, before any regular container of this sandbox
-	waiting        int  // regular containers and sidecars that never ran
-	running        int  // regular containers and sidecars
-	stopped        int  // regular containers
-	succeeded      int  // stopped with exit code 0
+	initFailed  bool // an ordinary init container, for good
+	pendingInit int  // ordinary init containers still to succeed
+	waiting     int  // regular containers that never ran, and sidecars still to start
+	running     int  // regular containers and sidecars
+	stopped     int  // regular containers
+	succeeded   int  // stopped with exit code 0
 }
 
 // pending reports whether the pod has yet to start something for the first
 // time (PHASE-02, PHASE-03).
-func (t tally) pending() bool { return t.pendingInit > 0 || t.pendingSidecar > 0 || t.waiting > 0 }
+func (t tally) pending() bool { return t.pendingInit > 0 || t.waiting > 0 }
 
 func count(pod *corev1.Pod, o *Observed) tally {
 	var t tally
@@ -86,11 +82,10 @@ func count(pod *corev1.Pod, o *Observed) tally {
 			}
 		case c.State == ContainerRunning:
 			t.running++
-		case c.Starts == 0: // SIDE-06: one that has run is not counted
+		case c.Starts == 0 || c.State == ContainerAbsent && !begun:
+			// Not yet started in this sandbox. One that has ended is not counted
+			// (SIDE-06).
 			t.waiting++
-			if !begun {
-				t.pendingSidecar++
-			}
 		}
 	}
 	return t

@@ -89,12 +89,6 @@ func initFailed(t *Termination) bool {
 	return t.ExitCode != 0 || t.Reason == reasonOOMKilled
 }
 
-// initSucceeded reports whether an ordinary init container needs no further
-// run in this sandbox.
-func initSucceeded(c Container) bool {
-	return c.State == ContainerEnded && !initFailed(c.Ended)
-}
-
 // initRestarts decides whether an ended ordinary init container is started
 // again: only after a failure, whatever its policy (INIT-03, INIT-04).
 func initRestarts(pod *corev1.Pod, spec *corev1.Container, c Container) bool {
@@ -220,7 +214,7 @@ func (o *Observed) nextInit(pod *corev1.Pod) (starts []int, done bool) {
 		case isSidecar(spec):
 			if c.State == ContainerEnded {
 				starts = append(starts, i)
-			} else if !earlier { // started: the next one's turn
+			} else if c.started() && !earlier { // the next one's turn
 				if i == len(inits)-1 {
 					done = true
 				} else {

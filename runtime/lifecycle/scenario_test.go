@@ -159,7 +159,7 @@ func (s *scenario) apply(f Fact) {
 	}
 	var restored Observed
 	if err := json.Unmarshal([]byte(toJSON(s.t, next)), &restored); err != nil || toJSON(s.t, restored) != toJSON(s.t, next) {
-		s.t.Fatalf("Observed does not survive JSON: %v\n%s", err, toJSON(s.t, next))
+		s.t.Fatalf("Observed does not survive JSON: %v\n%.2000s", err, toJSON(s.t, next))
 	}
 	s.o = next
 	s.events = append(s.events, events...)

@@ -26,7 +26,6 @@ const (
 // its arguments alone and shares no memory with them. Host addresses and
 // conditions that others own are for the caller to add.
 func Status(pod *corev1.Pod, o Observed, now time.Time) corev1.PodStatus {
-	o.passTime(pod, now)
 	s := corev1.PodStatus{Phase: corev1.PodPending, QOSClass: qosClass(pod), ObservedGeneration: pod.Generation}
 	if o.Admitted.IsZero() && !o.ending() {
 		return s
@@ -46,7 +45,7 @@ func Status(pod *corev1.Pod, o Observed, now time.Time) corev1.PodStatus {
 		s.ContainerStatuses = append(s.ContainerStatuses, containerStatus(pod, &o, &pod.Spec.Containers[i], false, now))
 	}
 	s.Phase = shownPhase(pod, &o)
-	if s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed {
+	if o.Final != "" {
 		finalStatuses(pod, &o, &s)
 		if o.Ending.Cause == Deadline {
 			s.Reason, s.Message = deadlineReason, deadlineMessage
@@ -67,14 +66,14 @@ func apiTime(t time.Time) metav1.Time {
 // containerStatus is one container's status (STATE).
 func containerStatus(pod *corev1.Pod, o *Observed, spec *corev1.Container, init bool, now time.Time) corev1.ContainerStatus {
 	c := o.Containers[spec.Name]
-	running := c.State == ContainerRunning
+	running, started := c.State == ContainerRunning, c.started()
 	s := corev1.ContainerStatus{
 		Name:         spec.Name,
 		Image:        cmp.Or(c.Image, spec.Image),
 		ImageID:      c.ImageID,
 		RestartCount: int32(max(c.Starts-1, 0)),
-		Started:      &running, // until probes say otherwise
-		Ready:        running && (!init || isSidecar(spec)),
+		Started:      &started,
+		Ready:        started && (!init || isSidecar(spec)), // COND-07
 		VolumeMounts: mountStatuses(spec),
 	}
 	if c.ID != "" {
