@@ -15,14 +15,14 @@ import (
 )
 
 // add defaults and validates a decoded object and adds it to the result.
-func (d *document) add(kind string, obj metav1.Object) (errs field.ErrorList, warnings []Problem) {
+func (d *document) add(n *node, kind string, obj metav1.Object) (errs field.ErrorList, warnings []Problem) {
 	o := d.objects
 	template := func(t *corev1.PodTemplateSpec) {
 		at := field.NewPath("spec", "template", "spec")
 		errs, warnings = checkSupport(&t.Spec, at)
 		errs = append(errs, unsupportedValues(&t.Spec, at)...)
 		warnings = append(warnings, likelyMistakes(&t.Spec, at)...)
-		d.refer(kind, obj, &t.Spec, at)
+		d.refer(n, kind, obj, &t.Spec, at)
 	}
 	switch v := obj.(type) {
 	case *corev1.Pod:
@@ -30,7 +30,7 @@ func (d *document) add(kind string, obj metav1.Object) (errs field.ErrorList, wa
 		errs, warnings = checkSupport(&v.Spec, at)
 		errs = append(errs, unsupportedValues(&v.Spec, at)...)
 		warnings = append(warnings, likelyMistakes(&v.Spec, at)...)
-		d.refer(kind, obj, &v.Spec, at)
+		d.refer(n, kind, obj, &v.Spec, at)
 		v.Status = corev1.PodStatus{}
 		DefaultPod(v)
 		errs = append(errs, validatePod(v)...)
@@ -71,18 +71,21 @@ func (d *document) add(kind string, obj metav1.Object) (errs field.ErrorList, wa
 		v.Status = appsv1.DeploymentStatus{}
 		defaultDeployment(v)
 		errs = append(errs, validateDeployment(v)...)
+		errs = append(errs, d.countPods(v.Spec.Replicas, "replicas")...)
 		o.Deployments = append(o.Deployments, v)
 	case *appsv1.ReplicaSet:
 		template(&v.Spec.Template)
 		v.Status = appsv1.ReplicaSetStatus{}
 		defaultReplicaSet(v)
 		errs = append(errs, validateReplicaSet(v)...)
+		errs = append(errs, d.countPods(v.Spec.Replicas, "replicas")...)
 		o.ReplicaSets = append(o.ReplicaSets, v)
 	case *appsv1.StatefulSet:
 		template(&v.Spec.Template)
 		v.Status = appsv1.StatefulSetStatus{}
 		defaultStatefulSet(v)
 		errs = append(errs, validateStatefulSet(v)...)
+		errs = append(errs, d.countPods(v.Spec.Replicas, "replicas")...)
 		o.StatefulSets = append(o.StatefulSets, v)
 	case *appsv1.DaemonSet:
 		template(&v.Spec.Template)
@@ -95,9 +98,27 @@ func (d *document) add(kind string, obj metav1.Object) (errs field.ErrorList, wa
 		v.Status = batchv1.JobStatus{}
 		defaultJob(v)
 		errs = append(errs, validateJob(v)...)
+		errs = append(errs, d.countPods(v.Spec.Parallelism, "parallelism")...)
 		o.Jobs = append(o.Jobs, v)
 	}
 	return errs, warnings
+}
+
+// MaxPods is how many pods all sources together may ask for at a time. A node
+// holds no more, and a number with some zeros too many must not fill its
+// memory.
+const MaxPods = 10000
+
+// countPods adds the pods of one object to the total.
+func (d *document) countPods(n *int32, name string) field.ErrorList {
+	if n == nil || *n < 0 {
+		return nil
+	}
+	if *n > MaxPods-d.pods {
+		return field.ErrorList{field.Invalid(field.NewPath("spec", name), *n, fmt.Sprintf("must be at most %d: wasmpod runs no more than %d pods", MaxPods-d.pods, MaxPods))}
+	}
+	d.pods += *n
+	return nil
 }
 
 // unsupportedValues are values, valid upstream, of fields that are honoured in
@@ -277,13 +298,13 @@ type reference struct {
 }
 
 // refer notes what the pod cannot start without.
-func (d *document) refer(kind string, obj metav1.Object, s *corev1.PodSpec, path *field.Path) {
+func (d *document) refer(n *node, kind string, obj metav1.Object, s *corev1.PodSpec, path *field.Path) {
 	need := func(target, name string, optional *bool, at *field.Path) {
 		if name == "" || optional != nil && *optional || len(d.references) >= 10*MaxProblems || len(apivalidation.NameIsDNSSubdomain(name, false)) > 0 {
 			return
 		}
 		d.references = append(d.references, reference{objectKey{target, obj.GetNamespace(), name},
-			Problem{File: d.file.name, Line: d.line(d.root.line), Kind: kind, Name: obj.GetName(), Path: at.String()}})
+			Problem{File: d.file.name, Line: d.line(n.at(at.String())), Kind: kind, Name: obj.GetName(), Path: at.String()}})
 	}
 	for i, v := range s.Volumes {
 		at := path.Child("volumes").Index(i)

@@ -21,7 +21,6 @@ type document struct {
 	*file
 	data  []byte
 	first int // line of the file on which data begins, from 1
-	root  *node
 }
 
 // parse splits the file into documents and handles each (MAN-01).
@@ -199,7 +198,6 @@ func (d *document) handle(root *node, dups []duplicate) {
 	if root == nil {
 		return
 	}
-	d.root = root
 	for _, dup := range dups {
 		d.problem(Problem{File: d.file.name, Line: d.line(dup.line), Path: dup.path,
 			Message: fmt.Sprintf("duplicate field %q", dup.path),

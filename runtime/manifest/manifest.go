@@ -136,6 +136,7 @@ type parser struct {
 	objects   *Objects
 	problems  []Problem
 	documents int
+	pods      int32 // that the workload objects so far ask for
 	seen      map[objectKey]string // where the object was declared first
 	// full is set once MaxProblems is reached; the rest is not looked at.
 	full bool

@@ -289,7 +289,7 @@ func (d *document) decode(n *node, kind, name string, s supported) {
 			obj.SetNamespace(d.namespace)
 		}
 	}
-	errs, warnings := d.add(kind, obj)
+	errs, warnings := d.add(n, kind, obj)
 	for _, e := range errs {
 		if c.isBroken(e.Field) {
 			continue
