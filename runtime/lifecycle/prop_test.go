@@ -401,6 +401,10 @@ func (s *sim) apply(f Fact) {
 	if old && !progress && toJSON(s.t, next.Containers) != toJSON(s.t, s.o.Containers) && !s.deadlinePassed(f) {
 		s.t.Fatalf("%T%+v was told twice and changed\n%+v to\n%+v", f, f, s.o, next)
 	}
+	tr := transition{s.o.stage(s.pod), next.stage(s.pod), reflect.TypeOf(f).Name()}
+	if tr.from != tr.to && !s.deadlinePassed(f) && !transitions()[tr] {
+		s.t.Fatalf("%s leads from %s to %s: add a scenario that shows it", tr.fact, tr.from, tr.to)
+	}
 	s.o, s.plan = next, nil
 	if old {
 		return

@@ -153,6 +153,8 @@ func (s *scenario) run(lines []string) string {
 func (s *scenario) apply(f Fact) {
 	s.t.Helper()
 	before, from := toJSON(s.t, s.o), s.o.stage(s.pod)
+	passed := s.o
+	deadline := passed.passTime(s.pod, f.when()) // then it is not the fact's doing
 	next, events := s.o.Apply(s.pod, f)
 	if toJSON(s.t, s.o) != before {
 		s.t.Fatalf("Apply(%+v) changed its receiver", f)
@@ -163,7 +165,7 @@ func (s *scenario) apply(f Fact) {
 	}
 	s.o = next
 	s.events = append(s.events, events...)
-	if to := s.o.stage(s.pod); s.transition != nil && from != to {
+	if to := s.o.stage(s.pod); s.transition != nil && from != to && !deadline {
 		s.transition(from, f, to)
 	}
 }
