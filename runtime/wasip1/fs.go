@@ -262,7 +262,7 @@ func (ns *namespace) tryMountPoint(guest string, dir bool) (_ *node, link string
 // returns the target if name is a link.
 func (ns *namespace) prepare(at, name string, dir bool) (link string, _ error) {
 	w := walk{ns: ns, ctx: context.Background()}
-	p, errno := w.resolve(base{node: ns.root, path: "/"}, path.Join(at[1:], name), followNever)
+	p, errno := w.resolve(ns.base(), path.Join(at[1:], name), followNever)
 	if errno != 0 {
 		return "", nil
 	}

@@ -88,7 +88,7 @@ func runModule(t testing.TB, ctx context.Context, mod wazero.CompiledModule) int
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := r.InstantiateModule(ctx, mod, wazero.NewModuleConfig().WithName(""))
+	m, err := r.InstantiateModule(ctx, mod, anonymous)
 	if m != nil {
 		defer m.Close(context.Background())
 	}
@@ -107,3 +107,6 @@ func runModule(t testing.TB, ctx context.Context, mod wazero.CompiledModule) int
 func rootFS(dir string) FS {
 	return FS{Mounts: append([]Mount{{GuestPath: "/", Host: dir}}, Devices()...)}
 }
+
+// anonymous lets many instances exist side by side.
+var anonymous = wazero.NewModuleConfig().WithName("")

@@ -143,20 +143,23 @@ func (w *walk) resolve(b base, guest string, f follow) (p place, errno Errno) {
 		if errno := w.step(); errno != 0 {
 			return place{}, errno
 		}
+		if name != ".." { // of several in a row only the last needs its directory
+			if errno := w.reopen(); errno != 0 {
+				return place{}, errno
+			}
+		}
 		top := &w.frames[len(w.frames)-1]
 		target := "" // of a link to follow
 		switch child := top.node.child(name); {
 		case name == "" || name == ".":
 			if last {
-				return w.here(true), 0
+				return w.here()
 			}
 			rest = after
 			continue
 		case name == "..":
 			if len(w.frames) > 1 {
-				if errno := w.pop(); errno != 0 {
-					return place{}, errno
-				}
+				w.closeFrames(len(w.frames) - 1)
 			} else if isLiteral {
 				return place{}, ErrnoNOTCAPABLE
 			} else if up := w.start.path; up != "/" {
@@ -167,7 +170,7 @@ func (w *walk) resolve(b base, guest string, f follow) (p place, errno Errno) {
 				continue
 			}
 			if last {
-				return w.here(true), 0
+				return w.here()
 			}
 			rest = after
 			continue
@@ -306,9 +309,9 @@ func (w *walk) evict(keep int) {
 	}
 }
 
-// pop goes to the parent directory, which it opens again if it was evicted.
-func (w *walk) pop() Errno {
-	w.closeFrames(len(w.frames) - 1)
+// reopen opens the directory that the walk has come back to by ".." if it was
+// evicted, from the nearest one above that was not.
+func (w *walk) reopen() Errno {
 	top := len(w.frames) - 1
 	if w.frames[top].fd != fdEvicted {
 		return 0
@@ -340,10 +343,11 @@ func (w *walk) pop() Errno {
 }
 
 // here is the directory that the walk has reached.
-func (w *walk) here(slash bool) place {
-	p := w.place("", nil, slash)
-	p.node = w.frames[len(w.frames)-1].node
-	return p
+func (w *walk) here() (place, Errno) {
+	if errno := w.reopen(); errno != 0 {
+		return place{}, errno
+	}
+	return w.place("", w.frames[len(w.frames)-1].node, true), 0
 }
 
 // place hands the directory that the walk has reached over to a place.
