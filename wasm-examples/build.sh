@@ -1,0 +1,71 @@
+#!/bin/sh
+# Builds the guests into bin/:
+#   build.sh [NAME…]
+# all of them without a NAME. Guests in Go need only Go; a guest that needs more
+# brings a build.sh of its own, which exits 77 where something is missing: then
+# that guest is left out, and what it needs is said. What is newer than its
+# source is not built again. Exits 1 if a guest could not be built for any other
+# reason.
+set -u
+cd "$(dirname "$0")" || exit 1
+mkdir -p bin
+status=0
+
+# fresh OUT SOURCE…: OUT exists and nothing in the sources is newer.
+fresh() {
+	out=$1
+	shift
+	[ -f "$out" ] && [ -z "$(find "$@" -newer "$out" ! -name '*_test.go' ! -path '*/testdata/*' ! -type d -print | head -n 1)" ]
+}
+
+built() { echo "built   bin/$1.wasm ($(wc -c <"bin/$1.wasm" | tr -d ' ') bytes)"; }
+
+# go_guest NAME: a Go program compiled to WASI.
+go_guest() {
+	fresh "bin/$1.wasm" "$1" go.mod go.sum && return
+	if GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o "bin/$1.wasm" "./$1"; then
+		touch "bin/$1.wasm"
+		built "$1"
+	else
+		status=1
+	fi
+}
+
+# tiny_guest NAME: a Go program that writes the module.
+tiny_guest() {
+	fresh "bin/$1.wasm" "$1" internal/wasmenc && return
+	if go run "./$1" "bin/$1.wasm"; then
+		built "$1"
+	else
+		status=1
+	fi
+}
+
+# other_guest NAME OUT: a folder with a build.sh.
+other_guest() {
+	fresh "bin/$2.wasm" "$1" && return
+	"$1/build.sh" "$(pwd)/bin/$2.wasm"
+	case $? in
+	0) touch "bin/$2.wasm" && built "$2" ;;
+	77) echo "left out $1: see above" >&2 ;;
+	*)
+		echo "$1 could not be built" >&2
+		status=1
+		;;
+	esac
+}
+
+[ $# -gt 0 ] || set -- busybox exit spin hello-c lua sqlite esbuild
+for name in "$@"; do
+	case $name in
+	busybox) go_guest busybox ;;
+	exit | spin) tiny_guest "$name" ;;
+	sqlite) other_guest sqlite sqlite3 ;;
+	hello-c | lua | esbuild) other_guest "$name" "$name" ;;
+	*)
+		echo "build.sh: there is no guest $name" >&2
+		status=1
+		;;
+	esac
+done
+exit $status

@@ -1,0 +1,9 @@
+// Command spin writes spin.wasm: a guest that computes for ever without a host call, for tests of whatever must stop,
+// throttle or account for it.
+//
+//	(func (export "_start") (loop (br 0)))
+package main
+
+import . "github.com/wasmpod/wasmpod/wasm-examples/internal/wasmenc"
+
+func main() { Module{Body: Code(Loop, Void, Br, 0, End)}.Main() }
