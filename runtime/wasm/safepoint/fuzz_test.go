@@ -1,0 +1,50 @@
+package safepoint_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/tetratelabs/wazero"
+
+	"github.com/wasmpod/wasmpod/runtime/wasm/safepoint"
+)
+
+// FuzzRewrite: the rewriter never panics; what it lets through, wazero may
+// decode without harm; and what wazero accepts before it accepts after.
+func FuzzRewrite(f *testing.F) {
+	for _, seed := range []string{"", header, voidFunc(""), voidFunc("\x03\x40\x0c\x00\x0b"), voidFunc("\xfc\x0b\x00")} {
+		f.Add([]byte(seed))
+	}
+	if wazeroDir() != "" {
+		n := 0
+		corpus(f, func(_ string, wasm []byte) {
+			// Every 20th of thousands, and small: the fuzzer makes more.
+			if n++; n%20 == 0 && len(wasm) < 2000 {
+				f.Add(wasm)
+			}
+		})
+	}
+	ctx := context.Background()
+	config := wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(features)
+	f.Fuzz(func(t *testing.T, wasm []byte) {
+		_, ierr := safepoint.Imports(wasm)
+		out, err := safepoint.Rewrite(wasm, safepoint.Options{})
+		if err != nil {
+			var e *safepoint.Error
+			if !errors.As(err, &e) || out != nil {
+				t.Fatalf("error %T %v", err, err)
+			}
+			return
+		}
+		if ierr != nil {
+			t.Fatalf("imports: %v, rewritten all the same", ierr)
+		}
+		r := wazero.NewRuntimeWithConfig(ctx, config)
+		defer r.Close(ctx)
+		before, after := accepts(ctx, r, wasm), accepts(ctx, r, out)
+		if before == nil && after != nil {
+			t.Fatalf("accepted before, refused when rewritten: %v", after)
+		}
+	})
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package safepoint_test
+
+const raceEnabled = false
