@@ -179,9 +179,9 @@ func TestEmptyDir(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "x"), []byte("1"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	mount(t, f, pod)                                      // VOL-02: survives a sandbox that is made again
-	again := &fixture{Manager: NewManager(f.config)}      // and a new process
-	if err := again.Mount(t.Context(), pod); err != nil { //nolint:contextcheck // test
+	mount(t, f, pod)                                 // VOL-02: survives a sandbox that is made again
+	again := &fixture{Manager: NewManager(f.config)} // and a new process
+	if err := again.Mount(t.Context(), pod); err != nil {
 		t.Fatal(err)
 	}
 	wantTree(t, dir, "x 600 \"1\"\n")
