@@ -55,7 +55,11 @@ func (d *device) stat() (filestat, Errno) {
 	return st, 0
 }
 
-func (d *device) read(_ context.Context, bufs [][]byte, _ bool) (n int, errno Errno) {
+func (d *device) read(_ context.Context, bufs [][]byte, _ bool) (int, Errno) {
+	return d.pread(bufs, 0)
+}
+
+func (d *device) pread(bufs [][]byte, _ int64) (n int, errno Errno) {
 	if d.kind == DeviceNull {
 		return 0, 0
 	}
@@ -73,20 +77,16 @@ func (d *device) read(_ context.Context, bufs [][]byte, _ bool) (n int, errno Er
 	return n, 0
 }
 
-func (d *device) write(_ context.Context, bufs [][]byte, _ bool) (n int, errno Errno) {
+func (d *device) write(_ context.Context, bufs [][]byte, _ bool) (int, Errno) {
+	return d.pwrite(bufs, 0)
+}
+
+func (d *device) pwrite(bufs [][]byte, _ int64) (n int, errno Errno) {
 	n = total(bufs)
 	if d.kind == DeviceFull && n > 0 {
 		return 0, ErrnoNOSPC
 	}
 	return n, 0
-}
-
-func (d *device) pread(bufs [][]byte, _ int64) (int, Errno) {
-	return d.read(nil, bufs, false)
-}
-
-func (d *device) pwrite(bufs [][]byte, _ int64) (int, Errno) {
-	return d.write(nil, bufs, false)
 }
 
 // seek does nothing, successfully, as on Linux.

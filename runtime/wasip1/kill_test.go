@@ -83,7 +83,7 @@ func TestKill(t *testing.T) {
 				if d := time.Since(began); d != time.Second {
 					t.Errorf("took %v", d)
 				}
-				if s := c.p.stdin; len(s.watch_.list) != 0 {
+				if s := c.p.stdin; len(s.asleep.list) != 0 {
 					t.Error("stdin still has watchers")
 				}
 			})

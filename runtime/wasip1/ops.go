@@ -59,7 +59,7 @@ func (ns *namespace) create(p *place) Errno {
 		return ErrnoROFS
 	case p.readOnly():
 		if _, errno := hostStatAt(p.fd, p.name); errno != ErrnoNOENT {
-			return cmpErrno(errno, ErrnoEXIST)
+			return orElse(errno, ErrnoEXIST)
 		}
 		return ErrnoROFS
 	}
@@ -75,13 +75,13 @@ func (ns *namespace) change(p *place) Errno {
 		return ErrnoNOENT
 	case p.readOnly():
 		_, errno := hostStatAt(p.fd, p.component())
-		return cmpErrno(errno, ErrnoROFS)
+		return orElse(errno, ErrnoROFS)
 	}
 	return 0
 }
 
-// cmpErrno is first, or second if first is success.
-func cmpErrno(first, second Errno) Errno {
+// orElse is first, or second if first is success.
+func orElse(first, second Errno) Errno {
 	if first != 0 {
 		return first
 	}
@@ -104,17 +104,22 @@ func (p *Process) openPath(ctx context.Context, b base, path string, a openArgs)
 	if a.follow && a.oflags&(oflagCreat|oflagExcl) != oflagCreat|oflagExcl {
 		f = followAlways // O_CREAT|O_EXCL never follows
 	}
+	creat := a.oflags&oflagCreat != 0
+	if creat {
+		f |= toCreate
+	}
 	w := p.walker(ctx)
 	at, errno := w.resolve(b, path, f)
 	if errno != 0 {
 		return nil, errno
 	}
 	defer at.release()
-	creat := a.oflags&oflagCreat != 0
 	wantDir := a.oflags&oflagDirectory != 0 || at.slash
 	switch {
 	case creat && a.oflags&oflagExcl != 0 && (at.node != nil || at.name == ""):
 		return nil, ErrnoEXIST
+	case creat && at.name == "" && !at.isDevice():
+		return nil, ErrnoISDIR
 	case at.isDevice():
 		if wantDir {
 			return nil, ErrnoNOTDIR
@@ -130,8 +135,6 @@ func (p *Process) openPath(ctx context.Context, b base, path string, a openArgs)
 			return nil, ErrnoISDIR
 		}
 		return &openDir{ns: p.ns, at: base{fd: fdVirtual, node: at.node, path: w.guestPath()}}, 0
-	case creat && at.slash:
-		return nil, ErrnoISDIR
 	}
 	fd, errno := openHost(&at, a, wantDir)
 	if errno != 0 {
@@ -279,26 +282,28 @@ func (p *Process) link(ctx context.Context, from base, fromPath string, f follow
 		return errno
 	}
 	defer old.release()
+	st, errno := p.ns.stat(&old)
+	if errno != 0 {
+		return errno
+	}
 	dst, errno := w.resolve(to, toPath, followNever)
 	if errno != 0 {
 		return errno
 	}
 	defer dst.release()
-	st, errno := p.ns.stat(&old)
-	switch {
-	case errno != 0:
-		return errno
-	case st.filetype == filetypeDirectory:
-		return ErrnoPERM
-	}
 	if errno := p.ns.create(&dst); errno != 0 {
 		return errno
 	}
+	if _, errno := hostStatAt(dst.fd, dst.name); errno != ErrnoNOENT {
+		return orElse(errno, ErrnoEXIST)
+	}
 	switch {
+	case dst.slash:
+		return ErrnoNOENT
 	case old.mnt != dst.mnt:
 		return ErrnoXDEV
-	case dst.slash:
-		return noEntryWithSlash(&dst)
+	case st.filetype == filetypeDirectory:
+		return ErrnoPERM
 	}
 	return hostLink(old.fd, old.name, dst.fd, dst.name)
 }
@@ -340,6 +345,9 @@ func (p *Process) readlink(ctx context.Context, b base, path string) (string, Er
 		return "", ErrnoNOENT
 	case at.node != nil || at.name == "":
 		return "", ErrnoINVAL
+	case at.slash:
+		_, errno := p.ns.stat(&at)
+		return "", orElse(errno, ErrnoINVAL)
 	}
 	return hostReadlink(at.fd, at.name)
 }

@@ -40,7 +40,6 @@ type input struct {
 	noFile
 	r     io.Reader // nil: at its end from the start
 	kind  uint8
-	ino   uint64
 	self  *waker
 	since time.Time
 
@@ -50,8 +49,8 @@ type input struct {
 	buf     []byte
 	data    []byte // the part of buf not yet read by the guest
 	err     error  // ends the stream after data
-	watch_  watchers
-	ask     chan struct{} // closed by shut
+	asleep  watchers
+	ask     chan struct{} // one per Read; closed by shut
 }
 
 func newInput(r io.Reader, kind uint8) *input {
@@ -92,7 +91,7 @@ func (s *input) pump() {
 		s.data = s.buf[:max(n, 0)]
 		s.err = err
 		s.reading = false
-		s.watch_.wake()
+		s.asleep.wake()
 		s.mu.Unlock()
 	}
 }
@@ -163,13 +162,13 @@ func (s *input) poll(write bool) (ready bool, nbytes uint64, hangup bool) {
 func (s *input) watch(w *waker, write bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watch_.add(w)
+	s.asleep.add(w)
 }
 
 func (s *input) unwatch(w *waker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watch_.remove(w)
+	s.asleep.remove(w)
 }
 
 // shut ends the goroutine, at once or when its Read returns.

@@ -81,6 +81,10 @@ const (
 	followNever follow = iota // the entry itself is meant: to remove, rename or create it
 	followSlash               // only if a slash follows it
 	followAlways
+
+	// toCreate goes with one of the others: a file is to be opened or else
+	// created, which a slash after the last component makes EISDIR at once.
+	toCreate follow = 1 << 4
 )
 
 // walk resolves paths. It is reused from call to call to save allocations.
@@ -148,6 +152,9 @@ func (w *walk) resolve(b base, guest string, f follow) (p place, errno Errno) {
 				return place{}, errno
 			}
 		}
+		if last && more && f&toCreate != 0 && name != "." && name != ".." {
+			return place{}, ErrnoISDIR
+		}
 		top := &w.frames[len(w.frames)-1]
 		target := "" // of a link to follow
 		switch child := top.node.child(name); {
@@ -207,7 +214,7 @@ func (w *walk) resolve(b base, guest string, f follow) (p place, errno Errno) {
 			}
 			return w.place(name, child, more), 0
 		case last:
-			if f == followNever || f == followSlash && !more {
+			if mode := f &^ toCreate; mode == followNever || mode == followSlash && !more {
 				return w.place(name, nil, more), 0
 			}
 			var errno Errno
