@@ -31,6 +31,23 @@ func removePod(base, uid string) error {
 	return nil
 }
 
+// RemoveAll removes a directory that guests may have filled, as os.RemoveAll
+// does, but also one nested deeper than there are file descriptors, or with
+// directories in it that cannot be read. The last element of path is not
+// followed if it is a symlink. A path that does not exist is no error. Nothing
+// may write to the tree meanwhile.
+func RemoveAll(path string) error {
+	root, err := os.OpenRoot(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return removeTree(root, filepath.Base(path))
+}
+
 // removeTree removes dir, which a guest may have filled, with everything in it.
 // It follows no symlinks, and needs the same few file descriptors and the same
 // short paths however deep a guest has nested directories: the children of a

@@ -220,6 +220,21 @@ func TestUnmountHostileTree(t *testing.T) {
 	wantTree(t, outside, "keep 600 \"x\"\n")
 }
 
+func TestRemoveAll(t *testing.T) {
+	dir := t.TempDir()
+	outside := filepath.Join(dir, "outside")
+	if err := errors.Join(os.MkdirAll(filepath.Join(outside, "x"), 0o755), os.MkdirAll(filepath.Join(dir, "tree/a/b"), 0o755),
+		os.Symlink(outside, filepath.Join(dir, "tree/a/link")), os.Symlink(outside, filepath.Join(dir, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"tree", "tree", "link", "none/at/all"} {
+		if err := RemoveAll(filepath.Join(dir, name)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	wantTree(t, dir, "outside/ 755\noutside/x/ 755\n")
+}
+
 func TestUnmountKeepsWhatIsNotOurs(t *testing.T) {
 	f := newFixture(t)
 	mount(t, f, testPod(emptyDir("e")))
