@@ -26,29 +26,45 @@ import (
 // Reasons of Error, as the kubelet writes them into a container's waiting
 // state (IMG-02, IMG-05, IMG-07, IMG-09).
 const (
-	ReasonInvalidImageName   = "InvalidImageName"
-	ReasonErrImageNeverPull  = "ErrImageNeverPull"
-	ReasonErrImagePull       = "ErrImagePull"
-	ReasonImageInspectError  = "ImageInspectError"
-	defaultMaxModuleBytes    = 512 << 20
-	defaultMaxImageBytes     = 4 << 30
-	defaultMaxImageFiles     = 250_000
-	rememberedImages         = 1024
-	maxManifestBytes         = 4 << 20
-	maxIndexBytes            = 64 << 20
-	maxIndexNesting          = 3
-	maxLayers                = 512
-	annotationRefName        = "org.opencontainers.image.ref.name"
-	annotationEntry          = "org.wasmpod.image.entry"
-	annotationModule         = "org.wasmpod.image.module"
-	defaultGuestSearchPath   = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	maxGuestPathLen          = 4096
-	maxGuestNameLen          = 255
-	maxSymlinksFollowed      = 40
-	defaultPlatformOS        = "wasip1"
-	defaultPlatformArch      = "wasm"
-	referenceFormatComplaint = "Failed to apply default image tag %q: couldn't parse image name %q: %w"
+	ReasonInvalidImageName  = "InvalidImageName"
+	ReasonErrImageNeverPull = "ErrImageNeverPull"
+	ReasonErrImagePull      = "ErrImagePull"
+	ReasonImageInspectError = "ImageInspectError"
 )
+
+// Annotations of the store, and of the images that Build makes. An image of
+// any origin may have annotationEntry as an annotation or a label: the path of
+// its entry module.
+const (
+	annotationRefName = "org.opencontainers.image.ref.name"
+	annotationEntry   = "org.wasmpod.image.entry"
+	annotationModule  = "org.wasmpod.image.module" // of a layer: digest of the module that is all it holds
+)
+
+// The platform of the images that Build makes.
+const (
+	defaultPlatformOS   = "wasip1"
+	defaultPlatformArch = "wasm"
+)
+
+// Bounds against hostile or damaged content; those that an operator may want
+// to change are in Config.
+const (
+	defaultMaxModuleBytes = 512 << 20
+	defaultMaxImageBytes  = 4 << 30
+	defaultMaxImageFiles  = 250_000
+	maxManifestBytes      = 4 << 20
+	maxIndexBytes         = 64 << 20
+	maxIndexNesting       = 3
+	maxLayers             = 512
+	maxGuestPathLen       = 4096
+	maxGuestNameLen       = 255
+	maxSymlinksFollowed   = 40
+	rememberedImages      = 1024
+)
+
+// defaultGuestSearchPath is the PATH of an image that sets none.
+const defaultGuestSearchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Config is where the service finds images. The zero value knows local paths
 // only.

@@ -172,10 +172,12 @@ func (l *layout) mark(desc v1.Descriptor, keep map[v1.Hash]bool, depth int) erro
 		return fmt.Errorf("blob %s: %w", desc.Digest, err)
 	}
 	if m.Config != nil {
-		keep[m.Config.Digest] = keep[m.Config.Digest]
+		m.Layers = append(m.Layers, *m.Config)
 	}
-	for _, layer := range m.Layers {
-		keep[layer.Digest] = keep[layer.Digest]
+	for _, blob := range m.Layers {
+		if _, ok := keep[blob.Digest]; !ok {
+			keep[blob.Digest] = false
+		}
 	}
 	for _, child := range m.Manifests {
 		if err := l.mark(child, keep, depth+1); err != nil {

@@ -23,10 +23,8 @@ type name struct {
 func parseReference(ref string) (name, error) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
-		// Only the kind of complaint is quoted, as upstream does: an endless
-		// hostile reference is already in the message twice.
-		err = fmt.Errorf(referenceFormatComplaint, clip(ref), clip(ref), err)
-		return name{}, &Error{Reason: ReasonInvalidImageName, Message: err.Error(), Err: err}
+		message := fmt.Sprintf("Failed to apply default image tag %q: couldn't parse image name %q: %v", clip(ref), clip(ref), err)
+		return name{}, &Error{Reason: ReasonInvalidImageName, Message: message, Err: err}
 	}
 	n := name{repository: named.Name()}
 	if d, ok := named.(reference.Digested); ok {
