@@ -6,7 +6,7 @@
 //	exit(argc > 1 ? atoi(argv[1]) : 0);
 package main
 
-import . "github.com/wasmpod/wasmpod/wasm-examples/internal/wasmenc"
+import w "github.com/wasmpod/wasmpod/wasm-examples/internal/wasmenc"
 
 // Memory: sizes that the host fills in, an iovec, pointers to the strings, the strings.
 const (
@@ -36,50 +36,50 @@ const (
 	status
 )
 
-func load(at int) []byte { return Code(Const(at), I32Load, 2, 0) }
+func load(at int) []byte { return w.Code(w.Const(at), w.I32Load, 2, 0) }
 
-func set(local int, code ...any) []byte { return Code(Code(code...), LocalSet, local) }
+func set(local int, code ...any) []byte { return w.Code(w.Code(code...), w.LocalSet, local) }
 
 // printAll prints the strings that one pair of WASI functions returns: the NUL behind each becomes a newline. Too many
 // strings for the memory end the guest with status 1.
 func printAll(sizes, get int) []byte {
-	tooMuch := Code(load(size), Const(buffer), I32GtU, load(count), Const((buffer-pointers)/4), I32GtU, I32Add)
-	return Code(
-		Const(count), Const(size), Call, sizes, Drop,
-		tooMuch, If, Void, Const(1), Call, procExit, End,
-		Const(pointers), Const(buffer), Call, get, Drop,
-		set(cursor, Const(buffer)),
-		set(end, Const(buffer), load(size), I32Add),
-		Block, Void, Loop, Void,
-		LocalGet, cursor, LocalGet, end, I32GeU, BrIf, 1,
-		LocalGet, cursor, I32Load8U, 0, 0, I32Eqz, If, Void,
-		LocalGet, cursor, Const('\n'), I32Store8, 0, 0, End,
-		set(cursor, LocalGet, cursor, Const(1), I32Add),
-		Br, 0, End, End,
-		Const(iovec), Const(buffer), I32Store, 2, 0,
-		Const(iovec+4), load(size), I32Store, 2, 0,
-		Const(1), Const(iovec), Const(1), Const(written), Call, fdWrite, Drop,
+	tooMuch := w.Code(load(size), w.Const(buffer), w.I32GtU, load(count), w.Const((buffer-pointers)/4), w.I32GtU, w.I32Add)
+	return w.Code(
+		w.Const(count), w.Const(size), w.Call, sizes, w.Drop,
+		tooMuch, w.If, w.Void, w.Const(1), w.Call, procExit, w.End,
+		w.Const(pointers), w.Const(buffer), w.Call, get, w.Drop,
+		set(cursor, w.Const(buffer)),
+		set(end, w.Const(buffer), load(size), w.I32Add),
+		w.Block, w.Void, w.Loop, w.Void,
+		w.LocalGet, cursor, w.LocalGet, end, w.I32GeU, w.BrIf, 1,
+		w.LocalGet, cursor, w.I32Load8U, 0, 0, w.I32Eqz, w.If, w.Void,
+		w.LocalGet, cursor, w.Const('\n'), w.I32Store8, 0, 0, w.End,
+		set(cursor, w.LocalGet, cursor, w.Const(1), w.I32Add),
+		w.Br, 0, w.End, w.End,
+		w.Const(iovec), w.Const(buffer), w.I32Store, 2, 0,
+		w.Const(iovec+4), load(size), w.I32Store, 2, 0,
+		w.Const(1), w.Const(iovec), w.Const(1), w.Const(written), w.Call, fdWrite, w.Drop,
 	)
 }
 
 func main() {
-	Module{
-		Imports: []Import{Func("args_sizes_get", 2, 1), Func("args_get", 2, 1), Func("environ_sizes_get", 2, 1), Func("environ_get", 2, 1),
-			Func("fd_write", 4, 1), Func("proc_exit", 1, 0)},
+	w.Module{
+		Imports: []w.Import{w.Func("args_sizes_get", 2, 1), w.Func("args_get", 2, 1), w.Func("environ_sizes_get", 2, 1), w.Func("environ_get", 2, 1),
+			w.Func("fd_write", 4, 1), w.Func("proc_exit", 1, 0)},
 		Locals: 4,
-		Body: Code(
+		Body: w.Code(
 			printAll(argsSizesGet, argsGet),
 			// The arguments are still in memory, with newlines behind them: read digits from argv[1] on.
-			load(count), Const(1), I32GtU, If, Void,
+			load(count), w.Const(1), w.I32GtU, w.If, w.Void,
 			set(cursor, load(pointers+4)),
-			Block, Void, Loop, Void,
-			set(digit, LocalGet, cursor, I32Load8U, 0, 0, Const('0'), I32Sub),
-			LocalGet, digit, Const(9), I32GtU, BrIf, 1,
-			set(status, LocalGet, status, Const(10), I32Mul, LocalGet, digit, I32Add),
-			set(cursor, LocalGet, cursor, Const(1), I32Add),
-			Br, 0, End, End, End,
+			w.Block, w.Void, w.Loop, w.Void,
+			set(digit, w.LocalGet, cursor, w.I32Load8U, 0, 0, w.Const('0'), w.I32Sub),
+			w.LocalGet, digit, w.Const(9), w.I32GtU, w.BrIf, 1,
+			set(status, w.LocalGet, status, w.Const(10), w.I32Mul, w.LocalGet, digit, w.I32Add),
+			set(cursor, w.LocalGet, cursor, w.Const(1), w.I32Add),
+			w.Br, 0, w.End, w.End, w.End,
 			printAll(environSizesGet, environGet),
-			LocalGet, status, Call, procExit,
+			w.LocalGet, status, w.Call, procExit,
 		),
 	}.Main()
 }

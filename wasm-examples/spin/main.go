@@ -4,6 +4,6 @@
 //	(func (export "_start") (loop (br 0)))
 package main
 
-import . "github.com/wasmpod/wasmpod/wasm-examples/internal/wasmenc"
+import w "github.com/wasmpod/wasmpod/wasm-examples/internal/wasmenc"
 
-func main() { Module{Body: Code(Loop, Void, Br, 0, End)}.Main() }
+func main() { w.Module{Body: w.Code(w.Loop, w.Void, w.Br, 0, w.End)}.Main() }

@@ -228,7 +228,11 @@ func (a *archiver) add(w *archive.Writer, name string) error {
 		return nil
 	}
 	if a.f.has('v') {
-		io.WriteString(a.p.Stderr, h.Name+"\n")
+		out := a.p.Stdout
+		if a.file == "-" {
+			out = a.p.Stderr
+		}
+		io.WriteString(out, h.Name+"\n")
 	}
 	if h.Name != "/" {
 		if err := w.WriteHeader(h); err != nil {

@@ -24,9 +24,14 @@ func cat(p *proc.Proc) int {
 		return 1
 	}
 	number := f.has('n') || f.has('b')
+	show := visible{
+		tabs:    f.has('T') || f.has('t') || f.has('A'),
+		ends:    f.has('E') || f.has('e') || f.has('A'),
+		control: f.has('v') || f.has('e') || f.has('t') || f.has('A'),
+	}
 	n := 0
 	return each(p, rest, func(_ string, r io.Reader) error {
-		if !number {
+		if !number && show == (visible{}) {
 			_, err := io.Copy(onlyWriter{p.Stdout}, r)
 			return err
 		}
@@ -37,16 +42,43 @@ func cat(p *proc.Proc) int {
 			if err != nil {
 				return err
 			}
-			if f.has('n') || len(line) > 0 {
+			if f.has('n') && !f.has('b') || number && len(line) > 0 {
 				n++
 				t.WriteString(padLeft(n, 6) + "\t")
 			}
-			t.Write(line)
-			if ended {
+			show.write(t, line)
+			if ended && show.ends {
+				t.WriteByte('$')
+			}
+			if ended || number {
 				t.WriteByte('\n')
 			}
 		}
 	})
+}
+
+// visible is what cat -v, -e, -t and -A make visible.
+type visible struct{ tabs, ends, control bool }
+
+func (v visible) write(t *text, line []byte) {
+	for _, c := range line {
+		if c == '\t' && !v.tabs || !v.control && c != '\t' {
+			t.WriteByte(c)
+			continue
+		}
+		if c >= 0x80 {
+			t.WriteString("M-")
+			c -= 0x80
+		}
+		switch {
+		case c < ' ':
+			t.WriteString("^" + string(c+'@'))
+		case c == 0x7f:
+			t.WriteString("^?")
+		default:
+			t.WriteByte(c)
+		}
+	}
 }
 
 // onlyWriter hides ReadFrom, whose splice(2) and sendfile(2) paths bypass the writer.

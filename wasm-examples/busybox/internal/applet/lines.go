@@ -28,6 +28,10 @@ func countArgs(p *proc.Proc) *proc.Proc {
 		if args[i] == "--" {
 			break
 		}
+		if args[i] == "-n" || args[i] == "-c" || args[i] == "-s" { // what follows is a value
+			i++
+			continue
+		}
 		if len(args[i]) > 1 && (args[i][0] == '-' && args[i][1] >= '0' && args[i][1] <= '9') {
 			args[i] = "-n" + args[i][1:]
 		}
@@ -162,7 +166,11 @@ func tail(p *proc.Proc) int {
 		}
 		t.files = append(t.files, file)
 	}
-	if !f.has('f') && !f.has('F') || len(t.files) == 0 {
+	if len(t.files) == 0 {
+		p.Errorf("no files")
+		return status
+	}
+	if !f.has('f') && !f.has('F') {
 		return status
 	}
 	for pause(p, interval) {

@@ -1,11 +1,13 @@
 package applet
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -521,27 +523,33 @@ func mktemp(p *proc.Proc) int {
 		p.Errorf("%s: Invalid argument", template)
 		return 1
 	}
-	var made string
 	var err error
-	full := p.Path(base)
-	if f.has('d') {
-		made, err = os.MkdirTemp(filepath.Dir(full), filepath.Base(full)+"*")
-	} else {
-		var file *os.File
-		if file, err = os.CreateTemp(filepath.Dir(full), filepath.Base(full)+"*"); err == nil {
-			made = file.Name()
-			file.Close()
+	for range 100 {
+		name := []byte(template)
+		for i := len(base); i < len(name); i++ {
+			name[i] = alphabet[rand.IntN(len(alphabet))]
+		}
+		full := p.Path(string(name))
+		if f.has('d') {
+			err = os.Mkdir(full, 0o700)
+		} else {
+			var file *os.File
+			if file, err = os.OpenFile(full, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+				file.Close()
+			}
+		}
+		if err == nil {
+			io.WriteString(p.Stdout, string(name)+"\n")
+			return 0
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			break
 		}
 	}
-	if err != nil {
-		if !f.has('q') {
-			p.Errorf("%s: %s", template, proc.Reason(err))
-		}
-		return 1
+	if !f.has('q') {
+		p.Errorf("%s: %s", template, proc.Reason(err))
 	}
-	if !strings.HasPrefix(template, "/") {
-		made = strings.TrimPrefix(made, p.Dir+"/")
-	}
-	io.WriteString(p.Stdout, made+"\n")
-	return 0
+	return 1
 }
+
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"

@@ -387,11 +387,11 @@ func builtinCd(s *Shell, args []string) int {
 	info, err := os.Stat(target)
 	if err != nil {
 		s.errorf("cd: can't cd to %s: %s", dir, proc.Reason(err))
-		return 1
+		return 2
 	}
 	if !info.IsDir() {
 		s.errorf("cd: can't cd to %s: Not a directory", dir)
-		return 1
+		return 2
 	}
 	s.set("OLDPWD", s.dir)
 	s.dir = target
