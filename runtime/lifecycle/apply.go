@@ -86,7 +86,7 @@ func (a *applying) fold(f Fact) {
 		})
 	case ContainerStarted:
 		a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
-			a.instance(c, f.ID)
+			c.instance(f.ID)
 			c.State, c.StartedAt, c.Waiting = ContainerRunning, f.At, Waiting{}
 			a.event(spec, corev1.EventTypeNormal, "Started", "Container started")
 		})
@@ -147,12 +147,6 @@ func (a *applying) sandboxLost() {
 	if a.pod.Spec.RestartPolicy == corev1.RestartPolicyNever && o.anyRecord() {
 		o.Ending = Ending{Cause: Killed, At: a.at, Grace: gracePeriod(a.pod)}
 		return
-	}
-	for name, c := range o.Containers {
-		if c.State == ContainerRunning {
-			c.Lost = true
-			o.Containers[name] = c
-		}
 	}
 	a.podEvent(corev1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
 }
@@ -310,7 +304,7 @@ func (a *applying) startFailed(f ContainerStartFailed, spec *corev1.Container, c
 	a.event(spec, corev1.EventTypeWarning, "Failed", "Error: "+f.Message)
 	if f.Reason == reasonRunContainerError {
 		// An instance existed, so this counts as a run that ended at once (RST-09).
-		a.instance(c, c.CreatedID)
+		c.instance(c.CreatedID)
 		c.Waiting = Waiting{Reason: f.Reason, Message: f.Message, At: f.At}
 		a.ended(spec, c, Termination{
 			ExitCode: exitStartError, Reason: reasonStartError, Message: f.Message,
@@ -323,9 +317,8 @@ func (a *applying) startFailed(f ContainerStartFailed, spec *corev1.Container, c
 }
 
 // instance makes the next attempt of c the newest one (STATE-07).
-func (a *applying) instance(c *Container, id string) {
+func (c *Container) instance(id string) {
 	c.Starts++
-	c.Sandbox = a.o.Sandbox.Attempt
 	c.ID, c.CreatedID, c.Try, c.NotBefore = id, "", 0, time.Time{}
 	if c.Ended != nil {
 		c.Previous = c.Ended // STATE-06
@@ -357,7 +350,7 @@ func (a *applying) exited(f ContainerExited) {
 	}
 	// The exit of an attempt whose start was not reported implies the start.
 	a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
-		a.instance(c, c.CreatedID)
+		c.instance(c.CreatedID)
 		c.StartedAt, c.Waiting = f.At, Waiting{}
 		a.exit(f, spec, c)
 	})
@@ -375,9 +368,7 @@ func (a *applying) exit(f ContainerExited, spec *corev1.Container, c *Container)
 func (a *applying) ended(spec *corev1.Container, c *Container, t Termination) {
 	t.Message = clean(t.Message)
 	c.State, c.Ended = ContainerEnded, &t
-	if a.o.Sandbox.State == SandboxLost && !a.o.ending() {
-		c.Lost = true
-	}
+	c.Lost = a.o.Sandbox.State == SandboxLost && !a.o.ending()
 	if restarts(a.pod, spec, *c) && !a.o.ending() {
 		if delay := c.backOff(t.FinishedAt); delay > 0 {
 			c.Waiting = Waiting{

@@ -71,9 +71,8 @@ type Container struct {
 	State ContainerState `json:"state,omitempty"`
 	// Starts counts the attempts that had an instance: the newest has the
 	// number Starts-1, which is its restartCount, and the next one Starts.
-	Starts  int `json:"starts,omitempty"`
-	Try     int `json:"try,omitempty"`     // of the next attempt
-	Sandbox int `json:"sandbox,omitempty"` // attempt of the sandbox that the newest instance was in
+	Starts int `json:"starts,omitempty"`
+	Try    int `json:"try,omitempty"` // of the next attempt
 
 	ID        string    `json:"id,omitempty"`        // of the newest instance
 	CreatedID string    `json:"createdID,omitempty"` // created, not yet started

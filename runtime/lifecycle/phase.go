@@ -37,7 +37,7 @@ func finalPhase(pod *corev1.Pod, o *Observed) corev1.PodPhase {
 type tally struct {
 	initFailed  bool // an ordinary init container, for good
 	pendingInit int  // ordinary init containers still to succeed
-	waiting     int  // regular containers that never ran, and sidecars still to start
+	waiting     int  // regular containers that never ran, and sidecars still to start in this sandbox
 	running     int  // regular containers and sidecars
 	stopped     int  // regular containers
 	succeeded   int  // stopped with exit code 0
@@ -49,7 +49,6 @@ func (t tally) pending() bool { return t.pendingInit > 0 || t.waiting > 0 }
 
 func count(pod *corev1.Pod, o *Observed) tally {
 	var t tally
-	begun := false // a regular container of this sandbox has run
 	for i := range pod.Spec.Containers {
 		c := o.Containers[pod.Spec.Containers[i].Name]
 		switch {
@@ -63,7 +62,6 @@ func count(pod *corev1.Pod, o *Observed) tally {
 				t.succeeded++
 			}
 		}
-		begun = begun || c.Starts > 0 && c.Sandbox == o.Sandbox.Attempt
 	}
 	for i := range pod.Spec.InitContainers {
 		spec := &pod.Spec.InitContainers[i]
@@ -82,10 +80,8 @@ func count(pod *corev1.Pod, o *Observed) tally {
 			}
 		case c.State == ContainerRunning:
 			t.running++
-		case c.Starts == 0 || c.State == ContainerAbsent && !begun:
-			// Not yet started in this sandbox. One that has ended is not counted
-			// (SIDE-06).
-			t.waiting++
+		case c.State == ContainerAbsent:
+			t.waiting++ // one that has ended is not counted (SIDE-06)
 		}
 	}
 	return t
