@@ -90,9 +90,6 @@ func (s *Store) RecordEvent(pod *corev1.Pod, component string, e lifecycle.Event
 
 // combine returns the message to record: e's own, or the combined one.
 func (l *eventLog) combine(pod types.UID, e lifecycle.Event) string {
-	if l.similar == nil {
-		l.similar = make(map[similarKey]*similar)
-	}
 	k := similarKey{pod, e.Type, e.Reason, e.FieldPath}
 	s := l.similar[k]
 	if s == nil || e.At.Sub(s.last) > similarWindow {
@@ -109,7 +106,9 @@ func (l *eventLog) combine(pod types.UID, e lifecycle.Event) string {
 
 func (l *eventLog) forgetOldest() {
 	old := l.list[0]
-	delete(l.index, eventKey{old.InvolvedObject.UID, old.Type, old.Reason, old.Message, old.InvolvedObject.FieldPath})
+	uid, path := old.InvolvedObject.UID, old.InvolvedObject.FieldPath
+	delete(l.index, eventKey{uid, old.Type, old.Reason, old.Message, path})
+	delete(l.similar, similarKey{uid, old.Type, old.Reason, path})
 	l.list[0] = nil
 	l.list = l.list[1:]
 	l.dropped++

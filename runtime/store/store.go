@@ -42,7 +42,7 @@ func New() *Store {
 		names:      make(map[key]types.UID),
 		configMaps: make(map[key]*corev1.ConfigMap),
 		secrets:    make(map[key]*corev1.Secret),
-		events:     eventLog{index: make(map[eventKey]int)},
+		events:     eventLog{index: make(map[eventKey]int), similar: make(map[similarKey]*similar)},
 		watchers:   make(map[*Watcher]struct{}),
 	}
 }

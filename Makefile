@@ -1,0 +1,85 @@
+# Only Go, make and git are needed for build, guests, demo and test; what more
+# a target wants, it says.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+DATA    ?= bin/demo-data
+
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/wasmpod
+	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/wasmpod ./cmd/wasmpod
+
+.PHONY: guests
+guests: build ## Build the example guests into wasm-examples/bin, and images of them into bin/images
+	wasm-examples/build.sh
+	wasm-examples/images.sh bin/wasmpod bin
+
+.PHONY: demo
+demo: build ## Build wasmpod and a guest, and run a pod: an init container, two containers, a shared volume
+	wasm-examples/build.sh busybox
+	wasm-examples/images.sh bin/wasmpod bin
+	bin/wasmpod run --data-dir $(DATA) --status-file $(DATA).json wasm-examples/demo/pod.yaml
+	@echo; echo "Final status, from $(DATA).json:"
+	@grep -E '"(phase|exitCode|reason)"' $(DATA).json
+
+.PHONY: test
+test: ## Run the tests
+	$(GO) test ./...
+	cd wasm-examples && $(GO) test ./...
+
+.PHONY: race
+race: ## Run the tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+.PHONY: lint
+lint: ## gofmt, vet and staticcheck, for every platform
+	@test -z "$$(gofmt -l cmd runtime podnet probes cgroup test wasm-examples | tee /dev/stderr)"
+	$(GO) vet ./...
+	GOOS=linux GOARCH=arm64 $(GO) vet ./...
+	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	cd wasm-examples && GOOS=wasip1 GOARCH=wasm $(GO) vet ./...
+
+.PHONY: cross
+cross: ## Build for every platform that is supported
+	GOOS=linux GOARCH=amd64 $(GO) build -o /dev/null ./cmd/wasmpod
+	GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/wasmpod
+	GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/wasmpod
+
+# The packages with code that depends on the processor or on the layout of
+# system calls' results.
+ARM64_PACKAGES = ./runtime/wasm/... ./runtime/wasip1 ./runtime/sandbox/...
+.PHONY: test-arm64
+test-arm64: ## Run the tests that depend on the processor for arm64 (needs qemu-aarch64-static)
+	GOARCH=arm64 $(GO) test -short -exec qemu-aarch64-static $(ARM64_PACKAGES)
+
+.PHONY: test-upstream
+test-upstream: ## Compare our validation and defaults with upstream's code (builds it: minutes)
+	cd test/upstream && $(GO) test ./...
+
+FUZZTIME ?= 10m
+.PHONY: fuzz
+fuzz: ## Fuzz every parser and host function, for FUZZTIME each
+	test/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: generate
+generate: ## Make the files again that are made by programs (needs wat2wasm)
+	$(GO) generate ./...
+
+.PHONY: check
+check: lint cross test race ## What CI runs on every change
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin wasm-examples/bin

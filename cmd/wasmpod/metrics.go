@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/wasmpod/wasmpod/runtime"
+	"github.com/wasmpod/wasmpod/runtime/container"
+)
+
+// serveMetrics serves /metrics until stop is called.
+func serveMetrics(address string, r *runtime.Runtime) (stop func(), _ error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--metrics-listen: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", r.Metrics())
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(listener) // ends with Shutdown
+	}()
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			server.Close()
+		}
+		<-ended
+	}, nil
+}
+
+// withStdin connects standard input besides.
+func withStdin(next runtime.StdioFunc, stdin io.Reader) runtime.StdioFunc {
+	return func(c container.Config) runtime.Stdio {
+		stdio := next(c)
+		if c.Stdin {
+			stdio.Stdin = stdin
+		}
+		return stdio
+	}
+}

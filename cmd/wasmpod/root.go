@@ -1,0 +1,179 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"github.com/wasmpod/wasmpod/runtime"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+// app is what the commands share: streams, and configuration read once.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	viper          *viper.Viper
+	config         runtime.Config
+	log            *slog.Logger
+}
+
+func newCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, viper: viper.New()}
+	root := &cobra.Command{
+		Use:   "wasmpod",
+		Short: "Run Kubernetes Pods whose containers are WebAssembly modules",
+		Long: `wasmpod runs Kubernetes Pods whose containers are WebAssembly (WASI preview 1)
+modules: one binary, no container engine, no root.
+
+Every flag can also be set by an environment variable (WASMPOD_DATA_DIR for
+--data-dir) or in a configuration file (data-dir: /srv/wasmpod).`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.configure(cmd.Flags()) },
+	}
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &exitError{exitInvalid, fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath())}
+	})
+	flags := root.PersistentFlags()
+	flags.String("data-dir", "", "where images, compiled code and logs are kept (default: by the XDG convention, /var/lib/wasmpod for root)")
+	flags.StringSlice("image-stores", nil, "further image stores, read only (default: the folder 'images' beside the binary, if there is one)")
+	flags.String("config", "", "configuration file (default: wasmpod/config.yaml below $XDG_CONFIG_HOME, then below /etc)")
+	flags.String("node-name", "", "name of this node (default: the host's name)")
+	flags.Bool("interpreter", false, "interpret modules instead of compiling them: slower, for CPUs without compiler support")
+	flags.String("log-level", "warn", "least severe messages to print: debug, info, warn or error")
+	flags.String("log-format", "text", "form of messages: text or json")
+	for flag, values := range map[string][]string{
+		"log-level":  {"debug", "info", "warn", "error"},
+		"log-format": {"text", "json"},
+	} {
+		_ = root.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+	root.AddCommand(newRunCommand(a), newImageCommand(a), newCheckCommand(a), newVersionCommand(a))
+	return root
+}
+
+// configure reads flags, environment and file, in that order of precedence.
+func (a *app) configure(flags *pflag.FlagSet) error {
+	invalid := func(err error) error { return &exitError{exitInvalid, err} }
+	v := a.viper
+	if err := v.BindPFlags(flags); err != nil {
+		return err
+	}
+	v.SetEnvPrefix("WASMPOD")
+	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
+	v.AutomaticEnv()
+	if file := v.GetString("config"); file != "" {
+		v.SetConfigFile(file)
+	} else {
+		v.SetConfigName("config")
+		v.SetConfigType("yaml")
+		if dir, err := os.UserConfigDir(); err == nil {
+			v.AddConfigPath(filepath.Join(dir, "wasmpod"))
+		}
+		v.AddConfigPath("/etc/wasmpod")
+	}
+	var none viper.ConfigFileNotFoundError
+	if err := v.ReadInConfig(); err != nil && !errors.As(err, &none) {
+		return invalid(fmt.Errorf("configuration file: %w", err))
+	}
+
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(v.GetString("log-level"))); err != nil {
+		return invalid(fmt.Errorf("--log-level: %q is none of debug, info, warn, error", v.GetString("log-level")))
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch format := v.GetString("log-format"); format {
+	case "text":
+		a.log = slog.New(slog.NewTextHandler(a.stderr, options))
+	case "json":
+		a.log = slog.New(slog.NewJSONHandler(a.stderr, options))
+	default:
+		return invalid(fmt.Errorf("--log-format: %q is neither text nor json", format))
+	}
+
+	dataDir := v.GetString("data-dir")
+	if dataDir == "" {
+		var err error
+		if dataDir, err = defaultDataDir(); err != nil {
+			return invalid(fmt.Errorf("no place for data: %w; set --data-dir", err))
+		}
+	}
+	dataDir, err := filepath.Abs(dataDir)
+	if err != nil {
+		return err
+	}
+	baseDir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	stores := v.GetStringSlice("image-stores")
+	if len(stores) == 0 {
+		stores = shippedImages()
+	}
+	a.config = runtime.Config{
+		DataDir:     dataDir,
+		ImageStores: stores,
+		BaseDir:     baseDir,
+		NodeName:    v.GetString("node-name"),
+		Interpreter: v.GetBool("interpreter"),
+		Log:         a.log,
+	}
+	return nil
+}
+
+func defaultDataDir() (string, error) {
+	if os.Geteuid() == 0 {
+		return "/var/lib/wasmpod", nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "wasmpod"), nil
+	}
+	home, err := os.UserHomeDir()
+	return filepath.Join(home, ".local", "share", "wasmpod"), err
+}
+
+// shippedImages returns the image store that was shipped beside the binary, so
+// that a device image can bring both.
+func shippedImages() []string {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil
+	}
+	dir := filepath.Join(filepath.Dir(exe), "images")
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return []string{dir}
+}
+
+func newVersionCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			goVersion := ""
+			if info, ok := debug.ReadBuildInfo(); ok {
+				goVersion = info.GoVersion
+			}
+			_, err := fmt.Fprintf(a.stdout, "wasmpod %s (%s)\n", version, goVersion)
+			return err
+		},
+	}
+}

@@ -1,0 +1,290 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/wasmpod/wasmpod/runtime"
+	"github.com/wasmpod/wasmpod/runtime/container"
+	"github.com/wasmpod/wasmpod/runtime/lifecycle"
+)
+
+// screen puts what several containers write, and what happens to them, on
+// stdout and stderr without mixing lines. On a terminal a status line at the
+// bottom tells what each container that does not run yet waits for; elsewhere
+// that is a line each.
+type screen struct {
+	options  screenOptions
+	terminal bool
+
+	mu             sync.Mutex
+	stdout, stderr io.Writer
+	waiting        []waiting // in the order in which they began
+	drawn          bool      // the status line is on the terminal
+	open           io.Writer // whose last line is not finished, or nil
+	writers        []*lineWriter
+	closed         bool
+}
+
+type screenOptions struct {
+	prefix   bool // name the container before each line
+	progress bool
+	events   bool
+}
+
+type waiting struct {
+	container string
+	step      string
+	since     time.Time
+}
+
+func newScreen(stdout, stderr io.Writer, options screenOptions) *screen {
+	f, ok := stderr.(*os.File)
+	return &screen{
+		options: options, stdout: stdout, stderr: stderr,
+		terminal: ok && term.IsTerminal(int(f.Fd())),
+	}
+}
+
+// stdio connects a container's output to the screen.
+func (s *screen) stdio(c container.Config) runtime.Stdio {
+	if !s.options.prefix {
+		return runtime.Stdio{Stdout: &plainWriter{s, s.stdout}, Stderr: &plainWriter{s, s.stderr}}
+	}
+	prefix := fmt.Sprintf("[pod/%s/%s] ", c.Pod.Name, c.Name)
+	out, err := &lineWriter{screen: s, to: s.stdout, prefix: prefix}, &lineWriter{screen: s, to: s.stderr, prefix: prefix}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writers = append(s.writers, out, err)
+	return runtime.Stdio{Stdout: out, Stderr: err}
+}
+
+// write puts whole lines, or a container's raw output, on the screen. The
+// caller holds s.mu.
+func (s *screen) write(to io.Writer, p []byte) {
+	s.erase()
+	_, _ = to.Write(p) // a reader that went away must not stop the pods
+	s.draw()
+}
+
+// plainWriter passes on what a container writes as it comes, so that prompts
+// and binary output work.
+type plainWriter struct {
+	screen *screen
+	to     io.Writer
+}
+
+func (w *plainWriter) Write(p []byte) (int, error) {
+	w.screen.mu.Lock()
+	defer w.screen.mu.Unlock()
+	w.screen.open = nil
+	if len(p) > 0 && p[len(p)-1] != '\n' {
+		w.screen.open = w.to
+	}
+	w.screen.write(w.to, p)
+	return len(p), nil
+}
+
+// maxLine bounds what is held back of a line that does not end.
+const maxLine = 64 << 10
+
+// lineWriter writes whole lines, each with a prefix.
+type lineWriter struct {
+	screen *screen
+	to     io.Writer
+	prefix string
+	rest   []byte // guarded by screen.mu
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.screen.mu.Lock()
+	defer w.screen.mu.Unlock()
+	w.rest = append(w.rest, p...)
+	var lines []byte
+	for {
+		i := bytes.IndexByte(w.rest, '\n')
+		if i < 0 && len(w.rest) < maxLine {
+			break
+		}
+		end := min(i+1, len(w.rest))
+		if i < 0 {
+			end = len(w.rest)
+		}
+		lines = append(append(lines, w.prefix...), w.rest[:end]...)
+		if i < 0 {
+			lines = append(lines, '\n')
+		}
+		w.rest = w.rest[end:]
+	}
+	if len(lines) > 0 {
+		w.screen.write(w.to, lines)
+	}
+	if len(w.rest) == 0 {
+		w.rest = nil
+	}
+	return len(p), nil
+}
+
+// flush ends the last line of a container that ended without ending it. The
+// caller holds screen.mu.
+func (w *lineWriter) flush() {
+	if len(w.rest) > 0 {
+		w.screen.write(w.to, fmt.Appendf(nil, "%s%s\n", w.prefix, w.rest))
+		w.rest = nil
+	}
+}
+
+// message prints a line of our own on stderr.
+func (s *screen) message(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.line(text)
+}
+
+func (s *screen) line(text string) {
+	end := ""
+	if s.open == s.stderr && s.open != nil {
+		end, s.open = "\n", nil
+	}
+	s.write(s.stderr, []byte(end+"wasmpod: "+strings.ReplaceAll(text, "\n", "\n  ")+"\n"))
+}
+
+// event prints a Kubernetes event.
+func (s *screen) event(e *corev1.Event) {
+	if !s.options.events {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	object := "pod/" + e.InvolvedObject.Name
+	if e.InvolvedObject.FieldPath != "" {
+		object += " " + e.InvolvedObject.FieldPath
+	}
+	times := ""
+	if e.Count > 1 {
+		times = fmt.Sprintf(" (x%d)", e.Count)
+	}
+	s.write(s.stderr, fmt.Appendf(nil, "%s %s %s %s: %s%s\n",
+		e.LastTimestamp.UTC().Format(time.RFC3339), e.Type, e.Reason, object, e.Message, times))
+}
+
+// fact follows the containers' progress. Errors are always printed; the steps
+// on the way to running only when progress was asked for.
+func (s *screen) fact(pod *corev1.Pod, fact lifecycle.Fact) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := func(c lifecycle.ContainerRef) string { return pod.Name + "/" + c.Name }
+	switch f := fact.(type) {
+	case lifecycle.ImagePulling:
+		s.step(name(f.Container), "pulling "+f.Image, f.At)
+	case lifecycle.ImagePulled:
+		s.step(name(f.Container), "compiling", f.At)
+	case lifecycle.ContainerCreated:
+		s.step(name(f.Container), "starting", f.At)
+	case lifecycle.ContainerStarted:
+		s.step(name(f.Container), "", f.At)
+	case lifecycle.ContainerExited:
+		s.exited(name(f.Container), f)
+	case lifecycle.ImageFailed:
+		s.failed(name(f.Container), f.Reason, f.Message)
+	case lifecycle.ContainerStartFailed:
+		s.failed(name(f.Container), f.Reason, f.Message)
+	case lifecycle.VolumesFailed:
+		for _, m := range f.Messages {
+			s.failed(pod.Name, "FailedMount", m)
+		}
+	case lifecycle.SandboxFailed:
+		s.failed(pod.Name, "FailedCreatePodSandBox", f.Message)
+	}
+}
+
+func (s *screen) exited(name string, f lifecycle.ContainerExited) {
+	for _, w := range s.writers {
+		w.flush()
+	}
+	switch {
+	case f.ExitCode != 0 && f.Message != "":
+		s.line(fmt.Sprintf("%s ended with %d (%s): %s", name, f.ExitCode, f.Reason, f.Message))
+	case f.ExitCode != 0 || s.options.progress && !s.terminal:
+		s.line(fmt.Sprintf("%s ended with %d (%s)", name, f.ExitCode, f.Reason))
+	}
+}
+
+func (s *screen) failed(name, reason, message string) {
+	s.remove(name)
+	s.line(fmt.Sprintf("%s: %s: %s", name, reason, message))
+}
+
+// step records what a container is doing; an empty step: it runs.
+func (s *screen) step(name, step string, at time.Time) {
+	if !s.options.progress || s.closed {
+		return
+	}
+	if !s.terminal {
+		switch {
+		case step == "":
+			s.line(name + " started")
+		case strings.HasPrefix(step, "pulling"):
+			s.line(name + ": " + step)
+		}
+		return
+	}
+	s.erase()
+	s.remove(name)
+	if step != "" {
+		s.waiting = append(s.waiting, waiting{name, step, at})
+	}
+	s.draw()
+}
+
+func (s *screen) remove(name string) {
+	s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool { return w.container == name })
+}
+
+func (s *screen) erase() {
+	if s.drawn {
+		fmt.Fprint(s.stderr, "\r\x1b[K")
+		s.drawn = false
+	}
+}
+
+// draw shows the status line, unless a container is in the middle of a line.
+func (s *screen) draw() {
+	if !s.terminal || len(s.waiting) == 0 || s.open != nil || s.closed {
+		return
+	}
+	text := make([]string, len(s.waiting))
+	for i, w := range s.waiting {
+		text[i] = w.container + ": " + w.step
+	}
+	line := []rune(strings.Join(text, "  "))
+	width := 80
+	if f, ok := s.stderr.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 1 {
+			width = w
+		}
+	}
+	fmt.Fprint(s.stderr, string(line[:min(len(line), width-1)]))
+	s.drawn = true
+}
+
+// close ends what is held back and takes the status line away.
+func (s *screen) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.writers {
+		w.flush()
+	}
+	s.erase()
+	s.closed = true
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/wasmpod/wasmpod/test/wasmtest"
+)
+
+// TestMain lets scripts run this test's binary as wasmpod.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"wasmpod": main})
+}
+
+// TestScripts runs test/scripts: manifests, commands and what they print.
+func TestScripts(t *testing.T) {
+	busybox := wasmtest.BuildGo(t, filepath.Join("..", "..", "wasm-examples", "busybox"))
+	// Shared by all scripts, so that the module is compiled once.
+	data := t.TempDir()
+	for _, args := range [][]string{
+		{"-t", "busybox", "-t", "busybox:1.28", busybox},
+	} {
+		args = append([]string{"image", "build", "--data-dir", data}, args...)
+		if code := realMain(context.Background(), args, nil, os.Stdout, os.Stderr); code != 0 {
+			t.Fatalf("wasmpod %q: exit code %d", args, code)
+		}
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("..", "..", "test", "scripts"),
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("WASMPOD_DATA_DIR", data)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code},
+	})
+}
+
+// code runs a command and expects an exit code: code N COMMAND ARG...
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N COMMAND ARG...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+	fmt.Fprintf(ts.Stdout(), "[exit code %d]\n", got)
+}

@@ -1,0 +1,251 @@
+package runtime
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/uuid"
+
+	"github.com/wasmpod/wasmpod/runtime/container"
+	"github.com/wasmpod/wasmpod/runtime/manifest"
+	"github.com/wasmpod/wasmpod/runtime/podworker"
+	"github.com/wasmpod/wasmpod/runtime/workload"
+)
+
+// Apply stores the objects and starts their pods.
+func (r *Runtime) Apply(objects *manifest.Objects) error {
+	r.putConfig(objects)
+	for _, pod := range workload.Pods(objects, newName) {
+		if err := r.startPod(r.newPod(pod)); err != nil {
+			return err
+		}
+	}
+	for _, j := range objects.Jobs {
+		j = j.DeepCopy()
+		j.UID = workload.UID("Job", j.Namespace, j.Name)
+		identify(&j.ObjectMeta)
+		r.startJob(j)
+	}
+	return nil
+}
+
+func (r *Runtime) putConfig(objects *manifest.Objects) {
+	for _, cm := range objects.ConfigMaps {
+		r.store.PutConfigMap(cm)
+	}
+	for _, s := range objects.Secrets {
+		r.store.PutSecret(s)
+	}
+}
+
+// newPod gives a pod what the API server would: an identity, and its node.
+func (r *Runtime) newPod(pod *corev1.Pod) *corev1.Pod {
+	pod = pod.DeepCopy()
+	pod.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}
+	identify(&pod.ObjectMeta)
+	if pod.Spec.NodeName == "" {
+		pod.Spec.NodeName = r.node.Name
+	}
+	return pod
+}
+
+func identify(m *metav1.ObjectMeta) {
+	if m.Name == "" {
+		m.Name = m.GenerateName + newName()
+	}
+	if m.UID == "" {
+		m.UID = uuid.NewUUID()
+	}
+	m.CreationTimestamp = metav1.Now().Rfc3339Copy()
+	m.Generation = 1
+}
+
+// newName returns the random part of a generated name (WL-22).
+func newName() string {
+	b := make([]byte, workload.SuffixLen)
+	rand.Read(b)
+	for i := range b {
+		b[i] = workload.Alphabet[int(b[i])%len(workload.Alphabet)]
+	}
+	return string(b)
+}
+
+// Blueprints returns what each container of the pods would be started with. No
+// pod is started; a pod IP is not known yet.
+func (r *Runtime) Blueprints(ctx context.Context, objects *manifest.Objects) ([]container.Config, error) {
+	r.putConfig(objects)
+	pods := workload.Pods(objects, newName)
+	for _, j := range objects.Jobs {
+		create, _ := workload.JobPods(j, nil, newName)
+		pods = append(pods, create...)
+	}
+	var configs []container.Config
+	var errs []error
+	for _, pod := range pods {
+		pod = r.newPod(pod)
+		for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+			config, err := r.blueprint(ctx, pod, &c)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("pod %q, container %q: %w", pod.Name, c.Name, err))
+				continue
+			}
+			configs = append(configs, config)
+		}
+	}
+	return configs, errors.Join(errs...)
+}
+
+func (r *Runtime) blueprint(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (container.Config, error) {
+	img, err := r.images.Resolve(ctx, c.Image, c.ImagePullPolicy)
+	if err != nil {
+		return container.Config{}, err
+	}
+	return container.NewConfig(pod, c, container.Inputs{
+		Image: img.Config, ImageID: img.ID, Module: img.Module,
+		HostIP: r.node.HostIP, NodeName: r.node.Name, NodeAllocatable: r.node.Allocatable,
+		ConfigMaps: r.store.ConfigMap, Secrets: r.store.Secret,
+	})
+}
+
+// BlockedError says that no pod that is left can get on.
+type BlockedError struct{ Pods []string }
+
+func (e *BlockedError) Error() string { return strings.Join(e.Pods, "\n") }
+
+// Wait blocks until every pod and every Job has ended. When patience is not
+// zero and every pod that is left has been waiting for longer than that for
+// something that is not there (an image, a ConfigMap), it returns a
+// *BlockedError; the pods go on trying.
+func (r *Runtime) Wait(ctx context.Context, patience time.Duration) error {
+	look := time.NewTicker(max(patience/10, 100*time.Millisecond))
+	defer look.Stop()
+	for {
+		next, blocked := r.unfinished(patience)
+		switch {
+		case next == nil:
+			return nil
+		case blocked != nil:
+			return blocked
+		}
+		select {
+		case <-next:
+		case <-look.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// unfinished returns the end of one pod or Job that has not ended, nil if there
+// is none, and an error if all that are left have been blocked for longer than
+// patience.
+func (r *Runtime) unfinished(patience time.Duration) (next <-chan struct{}, _ error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var blocked []string
+	free := patience == 0
+	for uid, w := range r.workers {
+		if ended(w.Done()) {
+			continue
+		}
+		next = w.Done()
+		b, ok := r.blocked[uid]
+		if !ok || time.Since(b.since) < patience {
+			free = true
+			continue
+		}
+		pod := r.store.Pod(uid)
+		blocked = append(blocked, fmt.Sprintf("pod %q cannot start: %s", pod.Name, b.message))
+	}
+	if next != nil && !free {
+		slices.Sort(blocked)
+		return next, &BlockedError{Pods: blocked}
+	}
+	for _, j := range r.jobs {
+		if next == nil && !ended(j.done) {
+			next = j.done
+		}
+	}
+	return next, nil
+}
+
+func ended(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Delete asks every pod to end within its grace period, and keeps Jobs from
+// making new ones.
+func (r *Runtime) Delete() {
+	r.stopJobs()
+	for _, pod := range r.store.Pods() {
+		if w := r.worker(pod.UID); w != nil {
+			w.Delete(gracePeriod(pod))
+		}
+	}
+}
+
+// Kill ends every pod at once.
+func (r *Runtime) Kill() {
+	r.stopJobs()
+	for _, pod := range r.store.Pods() {
+		if w := r.worker(pod.UID); w != nil {
+			w.Delete(0)
+			w.Kill()
+		}
+	}
+}
+
+func (r *Runtime) worker(uid types.UID) *podworker.Worker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.workers[uid]
+}
+
+func gracePeriod(pod *corev1.Pod) time.Duration {
+	if s := pod.Spec.TerminationGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return 30 * time.Second // TIME-01
+}
+
+// Pods returns the pods with their status, in the order in which they were
+// made.
+func (r *Runtime) Pods() []*corev1.Pod { return r.store.Pods() }
+
+// Jobs returns the Jobs with their status.
+func (r *Runtime) Jobs() []*batchv1.Job {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	jobs := make([]*batchv1.Job, 0, len(r.jobs))
+	for _, j := range r.jobs {
+		jobs = append(jobs, j.snapshot())
+	}
+	return jobs
+}
+
+// List returns everything that has a status as a v1 List.
+func (r *Runtime) List() *corev1.List {
+	list := &corev1.List{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "List"}}
+	for _, p := range r.Pods() {
+		list.Items = append(list.Items, kruntime.RawExtension{Object: p})
+	}
+	for _, j := range r.Jobs() {
+		list.Items = append(list.Items, kruntime.RawExtension{Object: j})
+	}
+	return list
+}

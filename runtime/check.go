@@ -1,0 +1,87 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	goruntime "runtime"
+	"strings"
+
+	"github.com/wasmpod/wasmpod/runtime/wasm"
+)
+
+// Check is one thing that a host can or cannot do for pods.
+type Check struct {
+	Name string `json:"name"`
+	// Status is "enforced", "measured", "ok" or "absent".
+	Status string `json:"status"`
+	// Mechanism is what does it, or why nothing does.
+	Mechanism string `json:"mechanism"`
+	// Hint says what to do to get it; empty if there is nothing to do.
+	Hint string `json:"hint,omitempty"`
+}
+
+// Checks looks at what this host can enforce and measure. It starts nothing.
+func Checks(cfg Config) []Check {
+	return []Check{
+		checkDataDir(cfg.DataDir),
+		checkEngine(cfg.Interpreter),
+		{Name: "kill and stop", Status: "enforced", Mechanism: "safepoints in the guest's code"},
+		{Name: "file confinement", Status: "enforced", Mechanism: "no path leaves its mount (os.Root)"},
+		{Name: "memory limit", Status: "enforced", Mechanism: "linear memory, counted by page"},
+		{Name: "cpu limit", Status: "absent", Mechanism: "cpu limits are accepted and not enforced in this version"},
+		checkCgroup(),
+	}
+}
+
+func checkDataDir(dir string) Check {
+	c := Check{Name: "data directory", Status: "ok", Mechanism: dir}
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		var f *os.File
+		if f, err = os.CreateTemp(dir, ".check"); err == nil {
+			f.Close()
+			err = os.Remove(f.Name())
+		}
+	}
+	if err != nil {
+		c.Status, c.Mechanism, c.Hint = "absent", err.Error(), "set --data-dir to a directory that can be written"
+	}
+	return c
+}
+
+func checkEngine(interpreter bool) Check {
+	platform := goruntime.GOOS + "/" + goruntime.GOARCH
+	switch {
+	case interpreter:
+		return Check{Name: "engine", Status: "ok", Mechanism: "interpreter, as configured", Hint: "drop --interpreter to compile"}
+	case wasm.CompilerSupported():
+		return Check{Name: "engine", Status: "ok", Mechanism: "compiler for " + platform}
+	}
+	return Check{Name: "engine", Status: "ok", Mechanism: "interpreter: no compiler for " + platform}
+}
+
+// checkCgroup says which hierarchy the host has. Nothing uses it yet.
+func checkCgroup() Check {
+	c := Check{Name: "kernel cgroups", Status: "absent", Mechanism: "no cgroup hierarchy is mounted"}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		c.Mechanism = fmt.Sprintf("not on %s", goruntime.GOOS)
+		return c
+	}
+	var v1, v2 bool
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 2 {
+			v1 = v1 || f[2] == "cgroup"
+			v2 = v2 || f[2] == "cgroup2"
+		}
+	}
+	switch {
+	case v1 && v2:
+		c.Mechanism = "hybrid hierarchy, not used in this version"
+	case v2:
+		c.Mechanism = "v2 hierarchy, not used in this version"
+	case v1:
+		c.Mechanism = "v1 hierarchy, not used in this version"
+	}
+	return c
+}

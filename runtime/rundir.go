@@ -1,0 +1,122 @@
+package runtime
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// runDir is the directory of one process: what its pods need while they run. A
+// lock on it tells a running owner from one that was killed, whose directory
+// the next process removes.
+type runDir struct {
+	path string
+	lock *os.File
+}
+
+func newRunDir(parent string, log *slog.Logger) (*runDir, error) {
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return nil, err
+	}
+	sweep(parent, log)
+	dir, err := os.MkdirTemp(parent, "")
+	if err != nil {
+		return nil, err
+	}
+	// The lock lies beside the directory: whoever sweeps takes it before it
+	// removes anything, and a directory is only there while its lock is.
+	lock, err := lockFile(dir + ".lock")
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(dir))
+	}
+	// A sweep may have run between the two steps.
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &runDir{path: dir, lock: lock}, nil
+}
+
+// lockFile takes an exclusive lock on a file, or fails at once.
+func lockFile(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// sweep removes what processes that were killed have left behind.
+func sweep(parent string, log *slog.Logger) {
+	dirs, err := os.ReadDir(parent)
+	if err != nil {
+		log.Warn("looking for leftovers", "dir", parent, "error", err)
+		return
+	}
+	for _, d := range dirs {
+		if !d.IsDir() {
+			continue
+		}
+		dir := filepath.Join(parent, d.Name())
+		lock, err := lockFile(dir + ".lock")
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			continue // its owner runs
+		}
+		if err != nil {
+			log.Warn("leftovers of an ended process", "dir", dir, "error", err)
+			continue
+		}
+		if err := (&runDir{path: dir, lock: lock}).remove(); err != nil {
+			log.Warn("leftovers of an ended process", "dir", dir, "error", err)
+		}
+	}
+}
+
+// remove removes the directory, and then its lock.
+func (d *runDir) remove() error {
+	err := os.RemoveAll(d.path)
+	if err == nil {
+		err = os.Remove(d.path + ".lock")
+	}
+	return errors.Join(err, d.lock.Close())
+}
+
+// keepLogs is for how long the logs of ended pods are kept.
+const keepLogs = 7 * 24 * time.Hour
+
+// pruneLogs removes the logs of pods that have written nothing for keepLogs.
+func pruneLogs(root string, log *slog.Logger) {
+	pods, err := os.ReadDir(root)
+	if err != nil {
+		return // no logs yet
+	}
+	limit := time.Now().Add(-keepLogs)
+	for _, p := range pods {
+		dir := filepath.Join(root, p.Name())
+		if newest(dir).Before(limit) {
+			if err := os.RemoveAll(dir); err != nil {
+				log.Warn("removing old logs", "dir", dir, "error", err)
+			}
+		}
+	}
+}
+
+// newest returns when anything in a tree last changed.
+func newest(dir string) (t time.Time) {
+	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		if info, err := d.Info(); err == nil && info.ModTime().After(t) {
+			t = info.ModTime()
+		}
+		return nil
+	})
+	return t
+}

@@ -1,0 +1,241 @@
+// Package runtime puts the parts together: it opens the image store, the guest
+// engine and the directories of a node, takes Kubernetes objects, and runs
+// their pods. Only the commands import it.
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/wasmpod/wasmpod/podnet"
+	"github.com/wasmpod/wasmpod/runtime/image"
+	"github.com/wasmpod/wasmpod/runtime/lifecycle"
+	"github.com/wasmpod/wasmpod/runtime/logs"
+	"github.com/wasmpod/wasmpod/runtime/podworker"
+	"github.com/wasmpod/wasmpod/runtime/sandbox/inproc"
+	"github.com/wasmpod/wasmpod/runtime/store"
+	"github.com/wasmpod/wasmpod/runtime/volume"
+	"github.com/wasmpod/wasmpod/runtime/wasip1"
+	"github.com/wasmpod/wasmpod/runtime/wasm"
+)
+
+// Config is what a Runtime is opened with. The zero value, but for DataDir, is
+// sensible.
+type Config struct {
+	// DataDir holds the image store, compiled code, logs and what running pods
+	// need. Several processes may share one.
+	DataDir string
+	// ImageStores are further image stores, which are only read.
+	ImageStores []string
+	// BaseDir is what relative image paths start from.
+	BaseDir string
+	// NodeName is the name of this node; default: the host's.
+	NodeName string
+	// PodIPs is where pod IPs come from; default podnet.DefaultPrefix.
+	PodIPs netip.Prefix
+	// Interpreter runs guests without compiling them: slower, but on any CPU.
+	Interpreter bool
+
+	// Stdio, OnProgress and OnEvent: see inproc.Config and podworker.Config.
+	Stdio      StdioFunc
+	OnProgress func(pod *corev1.Pod, fact lifecycle.Fact)
+	OnEvent    func(*corev1.Event)
+
+	Log *slog.Logger
+}
+
+// Runtime runs pods. Its methods are safe for concurrent use.
+type Runtime struct {
+	cfg    Config
+	node   podworker.Node
+	images *image.Service
+	engine *wasm.Engine
+	driver *inproc.Driver
+	volume *volume.Manager
+	store  *store.Store
+	run    *runDir
+
+	ctx    context.Context // of everything that runs
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	closed  bool
+	workers map[types.UID]*podworker.Worker
+	blocked map[types.UID]blockage
+	jobs    []*job
+	tasks   sync.WaitGroup // job controllers
+}
+
+// blockage is why a pod does not get on.
+type blockage struct {
+	since   time.Time
+	message string
+}
+
+// Open makes what pods need. Close it.
+func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if !cfg.PodIPs.IsValid() {
+		cfg.PodIPs = podnet.DefaultPrefix
+	}
+	r := &Runtime{
+		cfg:     cfg,
+		store:   store.New(),
+		workers: make(map[types.UID]*podworker.Worker),
+		blocked: make(map[types.UID]blockage),
+	}
+	r.node = thisNode(cfg.NodeName)
+	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+
+	if r.images, err = OpenImages(cfg); err != nil {
+		return nil, err
+	}
+	if r.run, err = newRunDir(filepath.Join(cfg.DataDir, "run"), cfg.Log); err != nil {
+		return nil, err
+	}
+	pruneLogs(r.logRoot(), cfg.Log)
+	r.engine, err = wasm.New(ctx, wasm.Config{
+		CacheDir:    filepath.Join(cfg.DataDir, "cache", "modules"),
+		Interpreter: cfg.Interpreter,
+		Hosts:       []wasm.HostModule{wasip1.Instantiate},
+	})
+	if err != nil {
+		return nil, err
+	}
+	network, err := podnet.NewRange(cfg.PodIPs)
+	if err != nil {
+		return nil, err
+	}
+	pods := filepath.Join(r.run.path, "pods")
+	r.volume = volume.NewManager(volume.Config{
+		Root:      r.run.path,
+		ConfigMap: r.store.ConfigMap,
+		Secret:    r.store.Secret,
+	})
+	resolvConf, _ := os.ReadFile("/etc/resolv.conf") // a host without one: pods have none either
+	r.driver = inproc.New(inproc.Config{
+		Engine:     r.engine,
+		Images:     r.images,
+		Volumes:    r.volume,
+		Network:    network,
+		Root:       pods,
+		LogRoot:    r.logRoot(),
+		ResolvConf: resolvConf,
+		Stdio:      cfg.Stdio,
+	})
+	return r, nil
+}
+
+// OpenImages opens the image store of a data directory alone.
+func OpenImages(cfg Config) (*image.Service, error) {
+	return image.Open(image.Config{
+		Root:       filepath.Join(cfg.DataDir, "images"),
+		ExtraRoots: cfg.ImageStores,
+		BaseDir:    cfg.BaseDir,
+	})
+}
+
+func (r *Runtime) logRoot() string { return filepath.Join(r.cfg.DataDir, "logs", "pods") }
+
+// Close ends everything that still runs, at once, and releases it.
+func (r *Runtime) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	workers := make([]*podworker.Worker, 0, len(r.workers))
+	for _, w := range r.workers {
+		workers = append(workers, w)
+	}
+	r.mu.Unlock()
+	r.cancel()
+	r.tasks.Wait()
+	for _, w := range workers {
+		<-w.Done()
+	}
+	var errs []error
+	if r.engine != nil {
+		errs = append(errs, r.engine.Close(context.Background()))
+	}
+	if r.run != nil {
+		errs = append(errs, r.run.remove())
+	}
+	return errors.Join(errs...)
+}
+
+// startPod adds a pod to the store and starts its worker.
+func (r *Runtime) startPod(pod *corev1.Pod) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return errors.New("the runtime is closed")
+	}
+	if err := r.store.AddPod(pod); err != nil {
+		return err
+	}
+	r.workers[pod.UID] = podworker.Start(r.ctx, podworker.Config{
+		Driver:  r.driver,
+		Images:  r.images,
+		Volumes: r.volume,
+		Store:   r.store,
+		Node:    r.node,
+		RemoveLogs: func(pod *corev1.Pod, container string) error {
+			return os.RemoveAll(filepath.Dir(logs.Path(r.logRoot(), pod.Namespace, pod.Name, string(pod.UID), container, 0)))
+		},
+		OnProgress: r.progress,
+		OnEvent:    r.cfg.OnEvent,
+		Log:        r.cfg.Log,
+	}, pod)
+	return nil
+}
+
+// progress keeps track of which pods wait for something that nothing in this
+// process will bring about: an image, an object, a host path.
+func (r *Runtime) progress(pod *corev1.Pod, fact lifecycle.Fact) {
+	r.mu.Lock()
+	if message, ok := blockedBy(fact); ok {
+		b := r.blocked[pod.UID]
+		if b.since.IsZero() {
+			b.since = time.Now()
+		}
+		b.message = message
+		r.blocked[pod.UID] = b
+	} else if _, ok := fact.(lifecycle.ContainerStarted); ok {
+		delete(r.blocked, pod.UID)
+	}
+	r.mu.Unlock()
+	if r.cfg.OnProgress != nil {
+		r.cfg.OnProgress(pod, fact)
+	}
+}
+
+func blockedBy(fact lifecycle.Fact) (message string, blocked bool) {
+	switch f := fact.(type) {
+	case lifecycle.ImageFailed:
+		return fmt.Sprintf("container %q: %s: %s", f.Container.Name, f.Reason, f.Message), true
+	case lifecycle.ContainerStartFailed:
+		// RunContainerError is a container that ended: restartPolicy deals with it.
+		return fmt.Sprintf("container %q: %s: %s", f.Container.Name, f.Reason, f.Message), f.Reason != "RunContainerError"
+	case lifecycle.VolumesFailed:
+		return strings.Join(f.Messages, "; "), true
+	case lifecycle.SandboxFailed:
+		return "Failed to create pod sandbox: " + f.Message, true
+	}
+	return "", false
+}
