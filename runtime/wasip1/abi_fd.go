@@ -390,6 +390,7 @@ func fdReaddir(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 	if d.rights&rightFdReaddir == 0 {
 		return ErrnoNOTCAPABLE
 	}
+	p.listed(dir)
 	n := 0
 	if a[3] == 0 {
 		if errno := dir.rewind(); errno != 0 {

@@ -78,10 +78,14 @@ func pathOpen(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 		// What guests ask for varies: many name only the rights of a file, before
 		// they know what they open. A directory gets what its parent allows.
 		d.rights, d.inheriting = rightsDir&inherit, inherit
-	case filetypeRegular, filetypeBlockDevice:
-		d.rights = rights & rightsFile
 	default:
-		d.rights = rights & rightsStream
+		d.rights = rights & rightsFile
+	}
+	switch file.(type) {
+	case *input, *output:
+		// A character device without the right to seek is a terminal to wasi-libc,
+		// and only these may be one.
+		d.rights &= rightsStream
 	}
 	fd, errno := p.fds.insert(d)
 	if errno != 0 {

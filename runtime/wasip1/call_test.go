@@ -144,3 +144,6 @@ func (c *caller) write(fd int, text string) Errno {
 	errno, _ := c.call("fd_write", fd, iovec, 1, result)
 	return errno
 }
+
+// raceEnabled is set in builds with -race, where wazero's compiler is slow.
+var raceEnabled bool

@@ -141,7 +141,11 @@ func TestLikeKernel(t *testing.T) {
 	if out, err := exec.Command("cc", "-D_GNU_SOURCE", "-o", native, source).CombinedOutput(); err != nil {
 		t.Skipf("skipped: cannot build a host program: %v\n%s", err, out)
 	}
-	for seed := range 100 {
+	seeds := 100
+	if testing.Short() {
+		seeds = 20
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			args := []string{"files", fmt.Sprint(seed), "strict"}
 			ours := run(t, context.Background(), guest, ProcessConfig{

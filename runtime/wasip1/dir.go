@@ -73,7 +73,10 @@ type dirent struct {
 // one is read again when a guest seeks back beyond them.
 const (
 	maxWindow      = 4096
-	maxWindowBytes = 1 << 20
+	maxWindowBytes = 256 << 10
+	// maxListed is how many directories of a process remember entries: a guest
+	// cannot make the host keep more by opening more.
+	maxListed = 32
 )
 
 // dirReader numbers the entries of a directory: the cookie of an entry is its
@@ -113,6 +116,18 @@ func (d *openDir) entry(ctx context.Context, i uint64) (e dirent, ok bool, errno
 		}
 	}
 	return r.window[i-r.first], true, 0
+}
+
+// listed notes that the guest is listing d, and makes the directory that it has
+// not listed for the longest time forget its entries if there are too many.
+func (p *Process) listed(d *openDir) {
+	if i := slices.Index(p.listing, d); i >= 0 {
+		p.listing = slices.Delete(p.listing, i, i+1)
+	} else if len(p.listing) >= maxListed {
+		p.listing[0].list = dirReader{}
+		p.listing = slices.Delete(p.listing, 0, 1)
+	}
+	p.listing = append(p.listing, d)
 }
 
 // rewind begins a new listing.

@@ -12,11 +12,15 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 )
 
-// runtimeOnce is one runtime for all tests of the package, as all pods of a
+// sharedRuntime is one runtime for all tests of the package, as all pods of a
 // process share one.
 var sharedRuntime = sync.OnceValues(func() (wazero.Runtime, error) {
 	ctx := context.Background()
-	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCompilationCache(compilationCache()))
+	config := wazero.NewRuntimeConfig().WithCompilationCache(compilationCache())
+	if raceEnabled {
+		config = wazero.NewRuntimeConfigInterpreter()
+	}
+	r := wazero.NewRuntimeWithConfig(ctx, config)
 	return r, Instantiate(ctx, r)
 })
 

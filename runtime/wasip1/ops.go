@@ -136,7 +136,7 @@ func (p *Process) openPath(ctx context.Context, b base, path string, a openArgs)
 		}
 		return &openDir{ns: p.ns, at: base{fd: fdVirtual, node: at.node, path: w.guestPath()}}, 0
 	}
-	fd, errno := openHost(&at, a, wantDir)
+	fd, errno := openAt(&at, a, wantDir)
 	if errno != 0 {
 		return nil, errno
 	}
@@ -151,8 +151,8 @@ func (p *Process) openPath(ctx context.Context, b base, path string, a openArgs)
 	return &hostFile{f: os.NewFile(uintptr(fd), at.name), mnt: at.mnt, kind: st.filetype}, 0
 }
 
-// openHost opens a place of a host directory.
-func openHost(at *place, a openArgs, wantDir bool) (fd int, errno Errno) {
+// openAt opens a place of a host directory.
+func openAt(at *place, a openArgs, wantDir bool) (fd int, errno Errno) {
 	flags := openFlags{
 		read:      a.read,
 		write:     a.write,

@@ -60,6 +60,8 @@ type Process struct {
 
 	close sync.Once
 
+	listing []*openDir // that remember entries, the latest last
+
 	// Reused from call to call, so that the common ones do not allocate.
 	walk   walk
 	iovecs [][]byte

@@ -1,0 +1,5 @@
+//go:build race
+
+package wasip1
+
+func init() { raceEnabled = true }
