@@ -145,7 +145,8 @@ func (m *module) encode() ([]byte, error) {
 			continue
 		case custom.name == "name":
 			data, named = m.encodeNames(data), true
-		case hasCodeOffsets(custom.name):
+		case hasCodeOffsets(custom.name), len(data) == 0:
+			// wazero refuses an empty custom section at the end of a module.
 			continue
 		}
 		out = appendSection(out, secCustom, append(appendName(nil, custom.name), data...))

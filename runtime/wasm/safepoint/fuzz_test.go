@@ -2,6 +2,7 @@ package safepoint_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"testing"
 
@@ -42,9 +43,24 @@ func FuzzRewrite(f *testing.F) {
 		}
 		r := wazero.NewRuntimeWithConfig(ctx, config)
 		defer r.Close(ctx)
-		before, after := accepts(ctx, r, wasm), accepts(ctx, r, out)
+		before, after := accepts(ctx, r, withoutCustom(wasm)), accepts(ctx, r, out)
 		if before == nil && after != nil {
 			t.Fatalf("accepted before, refused when rewritten: %v", after)
 		}
 	})
+}
+
+// withoutCustom removes the custom sections of a module that is otherwise well
+// formed: wazero makes room for as many names as a name section declares.
+func withoutCustom(wasm []byte) []byte {
+	out := append([]byte(nil), wasm[:8]...)
+	for rest := wasm[8:]; len(rest) > 0; {
+		size, n := binary.Uvarint(rest[1:])
+		end := 1 + n + int(size)
+		if rest[0] != 0 {
+			out = append(out, rest[:end]...)
+		}
+		rest = rest[end:]
+	}
+	return out
 }

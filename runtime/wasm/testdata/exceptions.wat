@@ -1,0 +1,1 @@
+(module (tag $oops) (func (export "_start") (throw $oops)))
