@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"math"
+	"regexp"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -28,7 +29,6 @@ func setPointer[T any](p **T, v T) {
 func DefaultPod(pod *corev1.Pod) {
 	setDefault(&pod.Namespace, corev1.NamespaceDefault)
 	fixGrace(&pod.Spec)
-	defaultPodSpec(&pod.Spec)
 	s := &pod.Spec
 	for _, containers := range [][]corev1.Container{s.InitContainers, s.Containers} {
 		for i := range containers {
@@ -41,6 +41,8 @@ func DefaultPod(pod *corev1.Pod) {
 		}
 	}
 	defaultPodResources(s)
+	// Quantities are rounded here, after they have been copied and added up.
+	defaultPodSpec(s)
 	setPointer(&s.EnableServiceLinks, corev1.DefaultEnableServiceLinks)
 	setDefault(&pod.Generation, 1)
 	setDefault(&pod.Status.Phase, corev1.PodPending)
@@ -182,15 +184,23 @@ func defaultHTTPGet(h *corev1.HTTPGetAction) {
 	}
 }
 
+// referenceRE is the grammar of image references: [domain/]path[:tag][@digest].
+var referenceRE = regexp.MustCompile(`^(?:(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?/)?` +
+	`[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*` +
+	`(?::(\w[\w.-]{0,127}))?(@(?:sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}))?$`)
+
+// identifierRE is an image ID, which is not taken for a name.
+var identifierRE = regexp.MustCompile(`^[a-f0-9]{64}$`)
+
 // pullPolicy is the default for an image: Always for the tag latest, also
-// where it is implied (MAN-09).
+// where it is implied (MAN-09). What is no reference is found out when it is
+// pulled (MAN-28).
 func pullPolicy(image string) corev1.PullPolicy {
-	name, _, digested := strings.Cut(image, "@")
-	tag := ""
-	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		tag = name[i+1:]
+	m := referenceRE.FindStringSubmatch(image)
+	if m == nil || identifierRE.MatchString(image) {
+		return corev1.PullIfNotPresent
 	}
-	if tag == "latest" || tag == "" && !digested {
+	if tag, digest := m[1], m[2]; tag == "latest" || tag == "" && digest == "" {
 		return corev1.PullAlways
 	}
 	return corev1.PullIfNotPresent
@@ -302,11 +312,12 @@ func isPodLevelResource(name corev1.ResourceName) bool {
 	return name == corev1.ResourceCPU || name == corev1.ResourceMemory || isHugePages(name)
 }
 
-// qosClass is the quality-of-service class of a pod (RES-03).
+// qosClass is the quality-of-service class of a pod (RES-03). Pod-level
+// resources decide alone, even empty ones.
 func qosClass(s *corev1.PodSpec) corev1.PodQOSClass {
 	type amounts struct{ requests, limits corev1.ResourceList }
 	var of []amounts
-	if s.Resources != nil && (len(s.Resources.Requests) > 0 || len(s.Resources.Limits) > 0) {
+	if s.Resources != nil {
 		of = append(of, amounts{s.Resources.Requests, s.Resources.Limits})
 	} else {
 		for _, containers := range [][]corev1.Container{s.Containers, s.InitContainers} {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"unicode/utf8"
@@ -158,7 +159,7 @@ func (f *file) count(size int) bool {
 
 // document handles one YAML document that begins at the given line.
 func (f *file) document(data []byte, line int) {
-	if len(bytes.Trim(data, "- \t\r\n")) == 0 {
+	if !slices.ContainsFunc(strings.Split(string(data), "\n"), content) {
 		return
 	}
 	if !f.count(len(data)) {

@@ -136,7 +136,7 @@ type parser struct {
 	objects   *Objects
 	problems  []Problem
 	documents int
-	pods      int32 // that the workload objects so far ask for
+	pods      int32                // that the workload objects so far ask for
 	seen      map[objectKey]string // where the object was declared first
 	// full is set once MaxProblems is reached; the rest is not looked at.
 	full bool
@@ -148,8 +148,7 @@ func (p *parser) problem(pr Problem) {
 	if p.full {
 		return
 	}
-	pr.Message, pr.Hint = printable(pr.Message), printable(pr.Hint)
-	pr.Path, pr.Name = printable(pr.Path), printable(pr.Name)
+	pr.clean()
 	if len(p.problems) == MaxProblems {
 		p.full = true
 		p.problems = append(p.problems, Problem{File: pr.File, Message: fmt.Sprintf("more than %d problems; the rest is not shown", MaxProblems)})
@@ -159,8 +158,7 @@ func (p *parser) problem(pr Problem) {
 }
 
 func (p *parser) warn(pr Problem) {
-	pr.Message, pr.Hint = printable(pr.Message), printable(pr.Hint)
-	pr.Path, pr.Name = printable(pr.Path), printable(pr.Name)
+	pr.clean()
 	if len(p.objects.Warnings) < MaxProblems {
 		p.objects.Warnings = append(p.objects.Warnings, pr)
 	}
@@ -183,6 +181,13 @@ func (p *parser) parse(sources []Source) {
 		if p.full {
 			return
 		}
+	}
+}
+
+// clean makes every part of the problem fit to be shown.
+func (p *Problem) clean() {
+	for _, s := range []*string{&p.Kind, &p.Name, &p.Path, &p.Message, &p.Hint} {
+		*s = printable(*s)
 	}
 }
 

@@ -218,6 +218,9 @@ func fits(n *node, t reflect.Type) bool {
 	return len(n.fields) > 0
 }
 
+// maxListDepth is how deep lists may lie in lists.
+const maxListDepth = 8
+
 // list handles v1 List and the typed lists, such as PodList.
 func (d *document) list(n *node, kind, version string, depth int) {
 	item := strings.TrimSuffix(kind, "List")
@@ -243,7 +246,10 @@ func (d *document) list(n *node, kind, version string, depth int) {
 	switch {
 	case items == nil || items.kind == null:
 		return
-	case items.kind != list || depth > 8:
+	case depth > maxListDepth:
+		d.report(n, kind, "", "items", fmt.Sprintf("lists are nested more than %d deep", maxListDepth), "")
+		return
+	case items.kind != list:
 		d.report(n, kind, "", "items", fmt.Sprintf("json: cannot unmarshal %s into Go struct field %s.items of type []runtime.RawExtension", items.kind, kind), "")
 		return
 	}

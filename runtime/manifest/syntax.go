@@ -79,7 +79,7 @@ func content(l string) bool {
 	return l != "" && l[0] != '#' && l != "---"
 }
 
-var lineRE = regexp.MustCompile(`line (\d+)`)
+var lineRE = regexp.MustCompile(`line (\d+): `)
 
 // diagnose explains why a document does not parse. Where it knows what was
 // meant it mends the text and says so with whole = true.
@@ -136,7 +136,8 @@ func diagnose(doc, cause string) (mended string, found []finding, whole bool) {
 	if f := lostIndent(lines, at, cause); f != nil {
 		return doc, append(found, *f), false
 	}
-	f := finding{line: at, message: cause}
+	// The line is part of the place, where it counts from the top of the file.
+	f := finding{line: at, message: lineRE.ReplaceAllString(cause, "")}
 	switch {
 	case strings.Contains(cause, "could not find expected ':'"):
 		f.hint = "a line here is neither `key: value`, nor `- item`, nor indented as part of the value above it"

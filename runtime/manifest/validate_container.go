@@ -50,7 +50,11 @@ func (v *specValidator) initContainers(path *field.Path) field.ErrorList {
 	for i := range v.spec.InitContainers {
 		c, at := &v.spec.InitContainers[i], path.Index(i)
 		errs = append(errs, v.container(c, at)...)
-		errs = append(errs, validateContainerRestart(c, at)...)
+		if c.RestartPolicy == nil && len(c.RestartPolicyRules) > 0 {
+			errs = append(errs, field.Required(at.Child("restartPolicy"), ruleWithoutPolicy))
+		} else {
+			errs = append(errs, validateContainerRestart(c, at)...)
+		}
 		if names.Has(c.Name) {
 			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
 		} else if c.Name != "" {
@@ -167,17 +171,17 @@ func validateHostPorts(containers []corev1.Container, path *field.Path) field.Er
 	return errs
 }
 
+const ruleWithoutPolicy = "must specify restartPolicy when restart rules are used"
+
 // validateContainerRestart validates a container's own restart policy (MAN-19).
 func validateContainerRestart(c *corev1.Container, path *field.Path) field.ErrorList {
-	if c.RestartPolicy == nil {
-		if len(c.RestartPolicyRules) == 0 {
-			return nil
-		}
-		// Upstream looks no further at rules of a container without a policy if
-		// it is an init container; one message is enough in either case.
-		return append(field.ErrorList{field.Required(path.Child("restartPolicy"), "must specify restartPolicy when restart rules are used")}, validateRestartRules(c, path)...)
+	var errs field.ErrorList
+	switch {
+	case c.RestartPolicy != nil:
+		errs = notSupported(path.Child("restartPolicy"), *c.RestartPolicy, corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)
+	case len(c.RestartPolicyRules) > 0:
+		errs = field.ErrorList{field.Required(path.Child("restartPolicy"), ruleWithoutPolicy)}
 	}
-	errs := notSupported(path.Child("restartPolicy"), *c.RestartPolicy, corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)
 	return append(errs, validateRestartRules(c, path)...)
 }
 
