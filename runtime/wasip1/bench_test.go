@@ -58,6 +58,14 @@ func BenchmarkFdReadFile(b *testing.B) {
 	})
 }
 
+func BenchmarkFdReadFileEnd(b *testing.B) {
+	benchmark(b, ProcessConfig{Root: rootFS(b.TempDir())}, "fd_read", func(c *caller) []uint64 {
+		fd, _ := c.open(3, "f", int(oflagCreat))
+		c.iovec(4096)
+		return []uint64{uint64(fd), 0, 1, 64}
+	})
+}
+
 func BenchmarkFdReadStdin(b *testing.B) {
 	benchmark(b, ProcessConfig{Stdin: zeros{}}, "fd_read", func(c *caller) []uint64 {
 		c.iovec(4096)

@@ -28,69 +28,67 @@ func (h *hostFile) stat() (filestat, Errno) {
 	return st, errno
 }
 
-// blocking makes a read or write of anything but a regular file end when ctx is
-// done; for those it does nothing and costs nothing.
-func (h *hostFile) blocking(ctx context.Context, nonblock bool) (stop func() bool) {
-	if h.kind == filetypeRegular {
-		return nil
-	}
-	if nonblock {
-		h.f.SetDeadline(time.Unix(1, 0)) // a deadline in the past: whatever is there, now
-		return func() bool { return true }
-	}
-	h.f.SetDeadline(time.Time{})
-	return context.AfterFunc(ctx, func() { h.f.SetDeadline(time.Unix(1, 0)) })
-}
+// patient reports whether a read or write of the file may take forever: those
+// of FIFOs and devices do. The host descriptor never blocks by itself; waiting
+// is left to Go's poller, which a deadline can interrupt.
+func (h *hostFile) patient(nonblock bool) bool { return h.kind != filetypeRegular && !nonblock }
 
-// result translates the end of a read or write.
-func (h *hostFile) result(ctx context.Context, n int, err error, stop func() bool) (int, Errno) {
-	if stop != nil {
-		stop()
+// transfer moves bufs with op until one of them is not moved in full.
+func (h *hostFile) transfer(ctx context.Context, bufs [][]byte, op func([]byte) (int, error), nonblock bool) (n int, errno Errno) {
+	if h.patient(nonblock) {
+		h.f.SetDeadline(time.Time{})
+		stop := context.AfterFunc(ctx, func() { h.f.SetDeadline(time.Unix(1, 0)) })
+		defer stop()
 	}
-	switch {
-	case err == nil, err == io.EOF, n > 0:
-		return n, 0
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		if ctx.Err() != nil {
+	for _, b := range bufs {
+		if len(b) == 0 {
+			continue
+		}
+		m, err := op(b)
+		n += max(m, 0)
+		switch {
+		case err == nil && m == len(b):
+			continue
+		case err == nil, err == io.EOF, n > 0:
+			return n, 0
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			panic(killed)
 		}
-		return 0, ErrnoAGAIN
+		return 0, toErrno(err)
 	}
-	return 0, toErrno(err)
+	return n, 0
 }
 
-func (h *hostFile) read(ctx context.Context, bufs [][]byte, nonblock bool) (n int, errno Errno) {
-	stop := h.blocking(ctx, nonblock)
-	var err error
-	for _, b := range bufs {
-		if len(b) == 0 {
-			continue
-		}
-		var m int
-		m, err = h.f.Read(b)
-		n += max(m, 0)
-		if err != nil || m < len(b) {
-			break
-		}
+func (h *hostFile) read(ctx context.Context, bufs [][]byte, nonblock bool) (int, Errno) {
+	if h.patient(nonblock) {
+		return h.transfer(ctx, bufs, h.f.Read, nonblock)
 	}
-	return h.result(ctx, n, err, stop)
+	return h.transfer(ctx, bufs, h.readNow, nonblock)
 }
 
-func (h *hostFile) write(ctx context.Context, bufs [][]byte, nonblock bool) (n int, errno Errno) {
-	stop := h.blocking(ctx, nonblock)
-	var err error
-	for _, b := range bufs {
-		if len(b) == 0 {
-			continue
-		}
-		var m int
-		m, err = h.f.Write(b)
-		n += max(m, 0)
-		if err != nil {
-			break
+func (h *hostFile) write(ctx context.Context, bufs [][]byte, nonblock bool) (int, Errno) {
+	if h.patient(nonblock) {
+		return h.transfer(ctx, bufs, h.f.Write, nonblock)
+	}
+	return h.transfer(ctx, bufs, h.writeNow, nonblock)
+}
+
+// readNow and writeNow call the host once: enough for regular files, and the
+// answer to non-blocking calls for the others.
+func (h *hostFile) readNow(b []byte) (n int, err error) {
+	for {
+		if n, err = unix.Read(h.fd(), b); err != unix.EINTR {
+			return n, err
 		}
 	}
-	return h.result(ctx, n, err, stop)
+}
+
+func (h *hostFile) writeNow(b []byte) (n int, err error) {
+	for {
+		if n, err = unix.Write(h.fd(), b); err != unix.EINTR {
+			return n, err
+		}
+	}
 }
 
 func (h *hostFile) pread(bufs [][]byte, offset int64) (n int, errno Errno) {
