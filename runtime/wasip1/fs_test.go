@@ -192,3 +192,54 @@ func TestListingMemory(t *testing.T) {
 		t.Errorf("after forgetting: %q", name)
 	}
 }
+
+// TestNoHostDescriptorLeaks: whatever calls a guest makes, closing its process
+// leaves nothing open on the host.
+func TestNoHostDescriptorLeaks(t *testing.T) {
+	open := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skipf("skipped: cannot count open descriptors: %v", err)
+		}
+		return len(entries)
+	}
+	root := t.TempDir()
+	writeFiles(t, root, "a/b/c/d/file", "x")
+	if err := os.Symlink("/a/b/../b/c", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	os.Stat(root) // let the test's own descriptors come into being
+	before := open()
+	for range 3 {
+		p, err := NewProcess(ProcessConfig{Root: rootFS(root)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := p.ns.base()
+		ctx := context.Background()
+		for _, path := range []string{".", "a/b", "a/b/c/d/file", "link", "link/d/file", "link/../../x", "link/missing", "missing/x", "x/y", "..", "a/b/c/../../..", "dev/null", "dev"} {
+			for _, oflags := range []uint16{0, oflagCreat, oflagDirectory, oflagCreat | oflagExcl, oflagTrunc} {
+				for _, write := range []bool{false, true} {
+					f, errno := p.openPath(ctx, b, path, openArgs{follow: true, oflags: oflags, read: true, write: write})
+					if errno == 0 {
+						if _, errno := p.fds.insert(descriptor{file: f}); errno != 0 {
+							t.Fatal(errno)
+						}
+					}
+				}
+			}
+			p.statPath(ctx, b, path, followAlways)
+			p.rename(ctx, b, path, b, "a/b/c/d/moved")
+			p.rename(ctx, b, "a/b/c/d/moved", b, path)
+			p.link(ctx, b, path, followAlways, b, path)
+			p.readlink(ctx, b, path)
+			p.setTimesPath(ctx, b, path, followAlways, timesUpdate{})
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if after := open(); after != before {
+		t.Errorf("%d descriptors are open, were %d", after, before)
+	}
+}
