@@ -178,9 +178,6 @@ func newText(p *proc.Proc, r io.Reader) *text {
 	return &text{bufio.NewWriterSize(p.Stdout, 16<<10), bufio.NewReaderSize(r, 16<<10)}
 }
 
-// reset goes on with another input.
-func (t *text) reset(r io.Reader) { t.r.Reset(r) }
-
 // line returns the next line without its end; ended says whether it had one.
 func (t *text) line() (line []byte, ended bool, err error) { return t.until('\n') }
 

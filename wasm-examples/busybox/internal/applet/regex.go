@@ -6,7 +6,13 @@ import (
 	"strings"
 )
 
-var errBackReference = errors.New("back-references in patterns are not supported")
+var (
+	errBackReference     = errors.New("back-references in patterns are not supported")
+	errUnmatchedParen    = errors.New("unmatched ( or \\(")
+	errUnmatchedBracket  = errors.New("unmatched [, [^, [:, [., or [=")
+	errTrailingBackslash = errors.New("trailing backslash")
+	errInvalidRegexp     = errors.New("invalid regular expression")
+)
 
 // posixRegexp compiles a POSIX regular expression, basic or extended, with the GNU escapes that scripts use. Matching
 // is leftmost-longest and takes linear time; back-references are refused, since nothing linear can do them.
@@ -51,7 +57,7 @@ func posixRegexp(pattern string, extended, ignoreCase bool) (*regexp.Regexp, err
 						start = false
 						continue
 					}
-					return nil, errors.New("Unmatched ( or \\(")
+					return nil, errUnmatchedParen
 				}
 				depth--
 				b.WriteByte(')')
@@ -125,7 +131,7 @@ func posixRegexp(pattern string, extended, ignoreCase bool) (*regexp.Regexp, err
 		case '.':
 			b.WriteByte('.')
 		case '\\': // the last character
-			return nil, errors.New("Trailing backslash")
+			return nil, errTrailingBackslash
 		default:
 			if c >= 0x80 {
 				b.WriteByte(c)
@@ -136,12 +142,12 @@ func posixRegexp(pattern string, extended, ignoreCase bool) (*regexp.Regexp, err
 		start = false
 	}
 	if depth > 0 {
-		return nil, errors.New("Unmatched ( or \\(")
+		return nil, errUnmatchedParen
 	}
 	b.WriteByte(')')
 	re, err := regexp.Compile(b.String())
 	if err != nil {
-		return nil, errors.New("Invalid regular expression")
+		return nil, errInvalidRegexp
 	}
 	re.Longest()
 	return re, nil
@@ -165,7 +171,7 @@ func bracket(text string) (out string, size int, err error) {
 		case c == '[' && i+1 < len(text) && strings.IndexByte(":.=", text[i+1]) >= 0:
 			end := strings.Index(text[i+2:], string(text[i+1])+"]")
 			if end < 0 {
-				return "", 0, errors.New("Unmatched [, [^, [:, [., or [=")
+				return "", 0, errUnmatchedBracket
 			}
 			if text[i+1] == ':' {
 				b.WriteString(text[i : i+2+end+2])
@@ -186,5 +192,5 @@ func bracket(text string) (out string, size int, err error) {
 		}
 		i++
 	}
-	return "", 0, errors.New("Unmatched [, [^, [:, [., or [=")
+	return "", 0, errUnmatchedBracket
 }

@@ -21,19 +21,18 @@ type sedAddress struct {
 }
 
 type sedCommand struct {
-	addrs   []sedAddress
-	negate  bool
-	name    byte
-	text    string // a, i, c; label; file name; y and l arguments
-	re      *regexp.Regexp
-	emptyRe bool
-	with    []sedPart
-	global  bool
-	print   bool
-	nth     int
-	file    io.Writer
-	table   map[rune]rune
-	jump    int // b, t, T, {: index of the next command
+	addrs  []sedAddress
+	negate bool
+	name   byte
+	text   string // a, i, c; label; file name; y and l arguments
+	re     *regexp.Regexp
+	with   []sedPart
+	global bool
+	print  bool
+	nth    int
+	file   io.Writer
+	table  map[rune]rune
+	jump   int // b, t, T, {: index of the next command
 
 	active bool // inside an addr1,addr2 range
 	until  int  // line that ends the range; 0: decided by addr2
@@ -187,10 +186,8 @@ func (r *sedRun) run(w io.Writer) int {
 	}()
 	r.fetch()
 	for r.advance() {
-		switch again, quit := r.cycle(); {
-		case quit:
-			return r.status
-		case again:
+		if quit := r.cycle(); quit {
+			break
 		}
 	}
 	return r.status
@@ -334,7 +331,7 @@ func (r *sedRun) selected(c *sedCommand) bool {
 }
 
 // cycle runs the script on the current line. quit: no more cycles.
-func (r *sedRun) cycle() (again, quit bool) {
+func (r *sedRun) cycle() (quit bool) {
 	replaced := false
 	commands := r.prog.commands
 	for pc := 0; pc < len(commands); pc++ {
@@ -358,16 +355,15 @@ func (r *sedRun) cycle() (again, quit bool) {
 				r.print(c.text, true)
 			}
 			r.flushQueue()
-			return true, false
+			return false
 		case 'd':
 			r.flushQueue()
-			return true, false
+			return false
 		case 'D':
-			head, rest, more := strings.Cut(r.space, "\n")
-			_ = head
+			_, rest, more := strings.Cut(r.space, "\n")
 			r.flushQueue()
 			if !more {
-				return true, false
+				return false
 			}
 			r.space = rest
 			pc, replaced = -1, false
@@ -388,7 +384,7 @@ func (r *sedRun) cycle() (again, quit bool) {
 				if c.name == 'n' || !r.prog.quiet {
 					r.finish()
 				}
-				return false, true
+				return true
 			}
 			if c.name == 'n' {
 				r.finish()
@@ -409,12 +405,12 @@ func (r *sedRun) cycle() (again, quit bool) {
 			if c.text != "" {
 				r.status, _ = strconv.Atoi(c.text)
 			}
-			return false, true
+			return true
 		case 'Q':
 			if c.text != "" {
 				r.status, _ = strconv.Atoi(c.text)
 			}
-			return false, true
+			return true
 		case 'r':
 			if data, err := os.ReadFile(r.prog.p.Path(c.text)); err == nil {
 				r.queue = append(r.queue, string(data))
@@ -442,7 +438,7 @@ func (r *sedRun) cycle() (again, quit bool) {
 		}
 	}
 	r.finish()
-	return true, false
+	return false
 }
 
 func (r *sedRun) substitute(c *sedCommand) bool {

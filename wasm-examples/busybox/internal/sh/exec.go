@@ -10,11 +10,7 @@ import (
 	"github.com/wasmpod/wasmpod/wasm-examples/busybox/internal/proc"
 )
 
-// applet runs main as a command of this shell process with its files.
-func (s *Shell) applet(main proc.Main, args, env []string) int {
-	return proc.Invoke(main, s.proc(args, env))
-}
-
+// proc is what a command of this shell process gets to see.
 func (s *Shell) proc(args, env []string) *proc.Proc {
 	return &proc.Proc{
 		Ctx: s.ctx, Args: args, Env: env, Dir: s.dir,

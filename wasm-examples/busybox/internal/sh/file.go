@@ -73,7 +73,7 @@ func (p *pipe) wait(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() {
 		p.mu.Lock() // so that the broadcast cannot fall between the check above and Wait
-		p.mu.Unlock()
+		defer p.mu.Unlock()
 		p.changed.Broadcast()
 	})
 	p.changed.Wait()

@@ -16,7 +16,6 @@ type job struct {
 	shell  *Shell
 	done   chan struct{} // closed when status is valid
 	status int
-	waited bool
 }
 
 // background starts a command with `&`. Its standard input is empty, as for every non-interactive shell.
