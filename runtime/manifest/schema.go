@@ -223,10 +223,6 @@ func (c *checker) unknown(f entry, n *node, t reflect.Type, at place) {
 	message := fmt.Sprintf("unknown field %q", here.path)
 	known := fieldsOf(t)
 
-	if s := lookalike(f.key); s != "" {
-		c.report(f.line, here, message, "the key contains a "+s)
-		return
-	}
 	if f.key == "true" || f.key == "false" {
 		c.report(f.line, here, message, "unquoted y, n, yes, no, on and off are booleans in YAML 1.1, also as keys: quote the key")
 		return
@@ -240,6 +236,19 @@ func (c *checker) unknown(f entry, n *node, t reflect.Type, at place) {
 		c.check(f.value, fieldsOf(to.t).byName[key], place{joinPath(to.path, key), joinPath(to.path, key), to.t.Name()})
 	}
 	self := structAt{at.path, n, t}
+	if l := lookalike(f.key); l != "" {
+		c.report(f.line, here, message, "the key contains a "+l)
+		plain := strings.TrimSpace(strings.Map(func(r rune) rune {
+			if _, ok := lookalikes[r]; ok {
+				return -1
+			}
+			return r
+		}, f.key))
+		if _, ok := known.byName[plain]; ok {
+			move(self, plain)
+		}
+		return
+	}
 	if exact {
 		c.report(f.line, here, message, fmt.Sprintf("field names are case-sensitive: did you mean `%s`?", guess))
 		move(self, guess)

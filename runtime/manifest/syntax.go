@@ -85,11 +85,7 @@ var lineRE = regexp.MustCompile(`line (\d+): `)
 // meant it mends the text and says so with whole = true.
 func diagnose(doc, cause string) (mended string, found []finding, whole bool) {
 	lines := strings.Split(doc, "\n")
-	at := 0
-	if m := lineRE.FindStringSubmatch(cause); m != nil {
-		at, _ = strconv.Atoi(m[1])
-		at = min(at, len(lines))
-	}
+	at := errorLine(cause, len(lines))
 	if f := oneLine(lines, cause); f != nil {
 		return doc, []finding{*f}, false
 	}
@@ -128,10 +124,7 @@ func diagnose(doc, cause string) (mended string, found []finding, whole bool) {
 			return mended, found, true
 		}
 		cause = err.Error()
-		if m := lineRE.FindStringSubmatch(cause); m != nil {
-			at, _ = strconv.Atoi(m[1])
-			at = min(at, len(lines))
-		}
+		at = errorLine(cause, len(lines))
 	}
 	if f := lostIndent(lines, at, cause); f != nil {
 		return doc, append(found, *f), false
@@ -149,6 +142,20 @@ func diagnose(doc, cause string) (mended string, found []finding, whole bool) {
 		f.hint = "quote values that begin with @, ` or %"
 	}
 	return doc, append(found, f), false
+}
+
+// errorLine is the line that a YAML error is about, 0 if it names none.
+func errorLine(cause string, lines int) int {
+	m := lineRE.FindStringSubmatch(cause)
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(m[1])
+	if strings.Contains(cause, "did not find expected") {
+		// The parser, other than its scanner, counts lines from 0.
+		n++
+	}
+	return min(n, lines)
 }
 
 // misspelt finds a look-alike character where YAML needs the ASCII one: as
