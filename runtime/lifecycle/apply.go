@@ -179,9 +179,11 @@ func (a *applying) sandboxRemoved(f SandboxRemoved) {
 			o.Containers[spec.Name] = c
 		}
 	}
-	for name, c := range o.Containers { // starts that the removal cut short
-		c.BeganAt, c.CreatedID = time.Time{}, ""
-		o.Containers[name] = c
+	for name, c := range o.Containers {
+		if c.starting() { // the removal has cut it short
+			c.retry(c.NotBefore)
+			o.Containers[name] = c
+		}
 	}
 	o.Sandbox.State = SandboxAbsent
 	o.Sandbox.Attempt++
@@ -247,8 +249,9 @@ func (c *Container) retry(at time.Time) {
 // imageFailed is not a failure of the container: no restart count, no crash
 // loop (IMG-11).
 func (a *applying) imageFailed(f ImageFailed, spec *corev1.Container, c *Container) {
-	if a.o.ending() {
-		return // an abandoned start says nothing about the image
+	if a.abandoned() {
+		c.retry(c.NotBefore)
+		return
 	}
 	f.Message = clean(f.Message)
 	c.Waiting = Waiting{Reason: f.Reason, Message: f.Message, At: f.At}
@@ -276,6 +279,12 @@ func (a *applying) imageFailed(f ImageFailed, spec *corev1.Container, c *Contain
 	c.retry(f.At.Add(retryDelay))
 }
 
+// abandoned reports whether starts are cut short now, so that their failure
+// says nothing about the container or its image.
+func (a *applying) abandoned() bool {
+	return a.o.ending() || a.o.Sandbox.State == SandboxLost
+}
+
 func (a *applying) pullBackOff(spec *corev1.Container, image string) {
 	a.event(spec, corev1.EventTypeNormal, "BackOff", fmt.Sprintf("Back-off pulling image %q", image))
 	a.event(spec, corev1.EventTypeWarning, "Failed", "Error: "+reasonImagePullBackOff)
@@ -297,7 +306,8 @@ func (a *applying) blockOthers(failed *corev1.Container, c Container, image stri
 }
 
 func (a *applying) startFailed(f ContainerStartFailed, spec *corev1.Container, c *Container) {
-	if a.o.ending() && f.Reason != reasonRunContainerError {
+	if a.abandoned() && f.Reason != reasonRunContainerError {
+		c.retry(c.NotBefore)
 		return
 	}
 	f.Message = clean(f.Message)

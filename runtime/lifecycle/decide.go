@@ -72,24 +72,25 @@ func (p *Plan) wake(t time.Time) {
 
 // start adds the one start that is due. Containers of a pod are started one
 // after the other (MAIN-01): the next one's turn comes when the attempt of the
-// one before has led to ContainerStarted or a failure. Whoever has been due for
-// longest goes first, so that a container whose backoff ends does not push
-// aside one that is just being started.
+// one before has led to ContainerStarted or a failure. Of those that wait, the
+// one that has been due for longest comes first, so that a container whose
+// backoff ends does not push aside one whose start nobody has reported on yet.
 func (p *Plan) start(pod *corev1.Pod, o *Observed, now time.Time) {
+	var first *start
 	starts := o.starts(pod)
-	for _, s := range starts {
+	for i := range starts {
+		s := &starts[i]
 		if t, ok := o.Containers[s.action.Name].Waiting.turns(); ok && t.After(now) {
 			p.wake(t)
 		}
-	}
-	if len(starts) == 0 {
-		return
-	}
-	first := starts[0]
-	for _, s := range starts[1:] {
-		if s.at.Before(first.at) {
+		switch {
+		case s.underWay:
+			p.add(s.action)
+		case first == nil || s.at.Before(first.at):
 			first = s
 		}
 	}
-	p.at(first.at, now, first.action)
+	if first != nil && len(p.Actions) == 0 {
+		p.at(first.at, now, first.action)
+	}
 }

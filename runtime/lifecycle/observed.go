@@ -103,6 +103,9 @@ type Container struct {
 // the API calls started (STATE-09): it runs.
 func (c Container) started() bool { return c.State == ContainerRunning }
 
+// starting reports whether a start of c is known to be under way.
+func (c Container) starting() bool { return c.State != ContainerRunning && !c.BeganAt.IsZero() }
+
 // Termination is how one attempt ended. It is never modified once made.
 type Termination struct {
 	ExitCode   int32     `json:"exitCode"`

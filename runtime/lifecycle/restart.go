@@ -143,25 +143,29 @@ func (p Pull) blocks(policy corev1.PullPolicy) bool {
 
 // A start is a container that may be started, and from when on.
 type start struct {
-	action StartContainer
-	at     time.Time
+	action   StartContainer
+	at       time.Time
+	underWay bool // facts have said so
 }
 
 // starts lists what may be started in the sandbox there is, init containers
-// first, each kind in spec order.
+// first, each kind in spec order. A start that is under way stays in the list
+// though a sidecar before it has ended meanwhile: as upstream's sync, it is
+// carried through, and a long pull is not thrown away.
 func (o *Observed) starts(pod *corev1.Pod) []start {
 	inits, done := o.nextInit(pod)
 	var list []start
-	for _, i := range inits {
-		list = append(list, o.start(&pod.Spec.InitContainers[i]))
-	}
-	if !done {
-		return list
+	for i := range pod.Spec.InitContainers {
+		spec := &pod.Spec.InitContainers[i]
+		if slices.Contains(inits, i) || o.Containers[spec.Name].starting() {
+			list = append(list, o.start(spec))
+		}
 	}
 	for i := range pod.Spec.Containers {
 		spec := &pod.Spec.Containers[i]
 		c := o.Containers[spec.Name]
-		if c.State == ContainerAbsent || c.State == ContainerEnded && regularRestarts(pod, spec, c) {
+		due := c.State == ContainerAbsent || c.State == ContainerEnded && regularRestarts(pod, spec, c)
+		if done && due || c.starting() {
 			list = append(list, o.start(spec))
 		}
 	}
@@ -171,8 +175,9 @@ func (o *Observed) starts(pod *corev1.Pod) []start {
 func (o *Observed) start(spec *corev1.Container) start {
 	c := o.Containers[spec.Name]
 	s := start{
-		action: StartContainer{ContainerRef: ContainerRef{Name: spec.Name, Attempt: c.Starts}, Try: c.Try},
-		at:     c.NotBefore,
+		action:   StartContainer{ContainerRef: ContainerRef{Name: spec.Name, Attempt: c.Starts}, Try: c.Try},
+		at:       c.NotBefore,
+		underWay: c.starting(),
 	}
 	if p, ok := o.Pulls[spec.Image]; ok && p.blocks(spec.ImagePullPolicy) {
 		s.at = later(s.at, p.Until())
