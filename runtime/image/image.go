@@ -269,19 +269,15 @@ func (s *Service) lookup(ctx context.Context, ref string) (Image, content, error
 		return Image{}, nil, err
 	}
 	for _, l := range s.stores {
-		desc, ok, err := l.find(n)
+		ins, err := s.inspectNamed(ctx, l, n)
+		if ctx.Err() != nil {
+			return Image{}, nil, ctx.Err()
+		}
 		if err != nil {
 			return Image{}, nil, inspectError(ref, err)
 		}
-		if !ok {
+		if ins == nil {
 			continue
-		}
-		ins, err := s.inspect(ctx, l, desc)
-		if err != nil {
-			if ctx.Err() != nil {
-				return Image{}, nil, ctx.Err()
-			}
-			return Image{}, nil, inspectError(ref, err)
 		}
 		img := ins.image
 		img.Ref = n.full

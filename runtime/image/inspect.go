@@ -40,6 +40,23 @@ type entry struct {
 	digest string
 }
 
+// inspectNamed inspects the image that a store has under a name; nil if it has
+// none. An image that is removed or replaced meanwhile is no damaged one.
+func (s *Service) inspectNamed(ctx context.Context, l *layout, n name) (*inspection, error) {
+	desc, ok, err := l.find(n)
+	for err == nil && ok {
+		ins, ierr := s.inspect(ctx, l, desc)
+		if ierr == nil || ctx.Err() != nil {
+			return ins, ierr
+		}
+		before := desc.Digest
+		if desc, ok, err = l.find(n); err == nil && ok && desc.Digest == before {
+			return nil, ierr
+		}
+	}
+	return nil, err
+}
+
 func (s *Service) inspect(ctx context.Context, l *layout, desc v1.Descriptor) (*inspection, error) {
 	ins := s.inspection(l, desc.Digest.String())
 	if ins == nil {

@@ -30,15 +30,18 @@ func (s *Service) List(ctx context.Context) ([]Image, error) {
 			if err != nil || n.full != ref || seen[ref] {
 				continue // another tool's name, that nothing here can ask for
 			}
-			seen[ref] = true
-			ins, err := s.inspect(ctx, l, desc)
-			if ctx.Err() != nil {
+			ins, err := s.inspectNamed(ctx, l, n)
+			switch {
+			case ctx.Err() != nil:
 				return nil, ctx.Err()
-			}
-			if err != nil {
+			case err != nil:
+				seen[ref] = true
 				errs = append(errs, inspectError(ref, err))
 				continue
+			case ins == nil:
+				continue
 			}
+			seen[ref] = true
 			img := ins.image
 			img.Ref, img.ID = ref, n.repository+"@"+ins.digest
 			images = append(images, img)

@@ -61,6 +61,9 @@ func program(t *testing.T, name string) string {
 	if testing.Short() {
 		t.Skip("takes minutes")
 	}
+	if race {
+		t.Skip("the command is built without the race detector: there is nothing to see that an ordinary run does not")
+	}
 	module := filepath.Join(t.TempDir(), name+".wasm")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
