@@ -53,6 +53,9 @@ func compareRuns(t *testing.T, wasm []byte, args ...string) {
 
 // Programs of C compilers do the same rewritten.
 func TestCGuests(t *testing.T) {
+	if raceEnabled {
+		t.Skip("takes minutes in the interpreter, and has one goroutine")
+	}
 	if _, err := exec.LookPath("clang"); err != nil {
 		t.Skip("clang is not installed")
 	}
