@@ -111,7 +111,7 @@ func (r *Runtime) blueprint(ctx context.Context, pod *corev1.Pod, c *corev1.Cont
 		return container.Config{}, err
 	}
 	return container.NewConfig(pod, c, container.Inputs{
-		Image: img.Config, ImageID: img.ID, Module: img.Module,
+		Image: img.Config, ImageRef: img.Ref, ImageID: img.ID, Module: img.Module,
 		HostIP: r.node.HostIP, NodeName: r.node.Name, NodeAllocatable: r.node.Allocatable,
 		ConfigMaps: r.store.ConfigMap, Secrets: r.store.Secret,
 	})
@@ -191,21 +191,30 @@ func ended(done <-chan struct{}) bool {
 // Delete asks every pod to end within its grace period, and keeps Jobs from
 // making new ones.
 func (r *Runtime) Delete() {
-	r.stopJobs()
-	for _, pod := range r.store.Pods() {
-		if w := r.worker(pod.UID); w != nil {
-			w.Delete(gracePeriod(pod))
-		}
-	}
+	r.each(func(pod *corev1.Pod, w *podworker.Worker) { w.Delete(gracePeriod(pod)) })
 }
 
 // Kill ends every pod at once.
 func (r *Runtime) Kill() {
+	r.each(func(_ *corev1.Pod, w *podworker.Worker) {
+		w.Delete(0)
+		w.Kill()
+	})
+}
+
+// each ends pods, and remembers how those were that have not started: what
+// they were waiting for is gone from the status when they have ended.
+func (r *Runtime) each(end func(*corev1.Pod, *podworker.Worker)) {
 	r.stopJobs()
 	for _, pod := range r.store.Pods() {
-		if w := r.worker(pod.UID); w != nil {
-			w.Delete(0)
-			w.Kill()
+		r.mu.Lock()
+		w := r.workers[pod.UID]
+		if _, known := r.waiting[pod.UID]; !known && pod.Status.Phase == corev1.PodPending {
+			r.waiting[pod.UID] = pod.Status
+		}
+		r.mu.Unlock()
+		if w != nil {
+			end(pod, w)
 		}
 	}
 }
@@ -238,14 +247,37 @@ func (r *Runtime) Jobs() []*batchv1.Job {
 	return jobs
 }
 
-// List returns everything that has a status as a v1 List.
+// List returns everything that has a status as a v1 List. A pod that was ended
+// before any of its containers had started is listed as it was then, because
+// its status says why it did not start. A nil Runtime has nothing.
 func (r *Runtime) List() *corev1.List {
-	list := &corev1.List{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "List"}}
+	list := &corev1.List{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "List"},
+		Items:    []kruntime.RawExtension{},
+	}
+	if r == nil {
+		return list
+	}
 	for _, p := range r.Pods() {
+		r.mu.Lock()
+		status, ok := r.waiting[p.UID]
+		r.mu.Unlock()
+		if ok && neverStarted(status) {
+			p.Status = status
+		}
 		list.Items = append(list.Items, kruntime.RawExtension{Object: p})
 	}
 	for _, j := range r.Jobs() {
 		list.Items = append(list.Items, kruntime.RawExtension{Object: j})
 	}
 	return list
+}
+
+func neverStarted(s corev1.PodStatus) bool {
+	for _, c := range slices.Concat(s.InitContainerStatuses, s.ContainerStatuses) {
+		if c.State.Waiting == nil || c.LastTerminationState.Terminated != nil {
+			return false
+		}
+	}
+	return true
 }

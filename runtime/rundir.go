@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmpod/wasmpod/runtime/volume"
 )
 
 // runDir is the directory of one process: what its pods need while they run. A
@@ -80,7 +82,7 @@ func sweep(parent string, log *slog.Logger) {
 
 // remove removes the directory, and then its lock.
 func (d *runDir) remove() error {
-	err := os.RemoveAll(d.path)
+	err := volume.RemoveAll(d.path) // guests have written there
 	if err == nil {
 		err = os.Remove(d.path + ".lock")
 	}

@@ -73,6 +73,7 @@ type Runtime struct {
 	closed  bool
 	workers map[types.UID]*podworker.Worker
 	blocked map[types.UID]blockage
+	waiting map[types.UID]corev1.PodStatus // of pods that were ended while Pending
 	jobs    []*job
 	tasks   sync.WaitGroup // job controllers
 }
@@ -96,6 +97,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		store:   store.New(),
 		workers: make(map[types.UID]*podworker.Worker),
 		blocked: make(map[types.UID]blockage),
+		waiting: make(map[types.UID]corev1.PodStatus),
 	}
 	r.node = thisNode(cfg.NodeName)
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -130,7 +132,9 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		ConfigMap: r.store.ConfigMap,
 		Secret:    r.store.Secret,
 	})
-	resolvConf, _ := os.ReadFile("/etc/resolv.conf") // a host without one: pods have none either
+	// A host without these: its pods have none either.
+	resolvConf, _ := os.ReadFile("/etc/resolv.conf")
+	hosts, _ := os.ReadFile("/etc/hosts")
 	r.driver = inproc.New(inproc.Config{
 		Engine:     r.engine,
 		Images:     r.images,
@@ -139,7 +143,9 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		Root:       pods,
 		LogRoot:    r.logRoot(),
 		ResolvConf: resolvConf,
+		Hosts:      hosts,
 		Stdio:      cfg.Stdio,
+		Log:        cfg.Log,
 	})
 	return r, nil
 }

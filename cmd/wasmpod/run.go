@@ -122,7 +122,14 @@ func (a *app) run(ctx context.Context, o runOptions, args []string, dash int) er
 	if err := r.Apply(objects); err != nil {
 		return errors.Join(err, a.writeStatus(o, r))
 	}
-	waitErr := a.wait(ctx, r, o.timeout, screen)
+	limit := patience
+	switch {
+	case o.timeout > 0:
+		limit = 0 // the user has said how long to wait
+	case fromImage:
+		limit = time.Millisecond // somebody waits at the prompt
+	}
+	waitErr := a.wait(ctx, r, o.timeout, limit, screen)
 	screen.close()
 	if err := a.writeStatus(o, r); err != nil {
 		return err
@@ -133,9 +140,9 @@ func (a *app) run(ctx context.Context, o runOptions, args []string, dash int) er
 	return outcome(r)
 }
 
-// wait blocks until the pods have ended: by themselves, by a signal, or by the
-// timeout.
-func (a *app) wait(ctx context.Context, r *runtime.Runtime, timeout time.Duration, screen *screen) error {
+// wait blocks until the pods have ended: by themselves, by a signal, by the
+// timeout, or because none of them can get on for longer than limit (0: never).
+func (a *app) wait(ctx context.Context, r *runtime.Runtime, timeout, limit time.Duration, screen *screen) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	signals := make(chan os.Signal, 2)
@@ -143,10 +150,6 @@ func (a *app) wait(ctx context.Context, r *runtime.Runtime, timeout time.Duratio
 	defer signal.Stop(signals)
 
 	ended := make(chan error, 1)
-	limit := patience
-	if timeout > 0 {
-		limit = 0
-	}
 	go func() { ended <- r.Wait(ctx, limit) }()
 	var expired <-chan time.Time
 	if timeout > 0 {
@@ -222,9 +225,5 @@ func (a *app) writeStatus(o runOptions, r *runtime.Runtime) error {
 	if o.statusFile == "" {
 		return nil
 	}
-	list := &corev1.List{}
-	if r != nil {
-		list = r.List()
-	}
-	return writeFileJSON(o.statusFile, list)
+	return writeFileJSON(o.statusFile, r.List())
 }

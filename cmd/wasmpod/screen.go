@@ -231,11 +231,8 @@ func (s *screen) step(name, step string, at time.Time) {
 		return
 	}
 	if !s.terminal {
-		switch {
-		case step == "":
+		if step == "" {
 			s.line(name + " started")
-		case strings.HasPrefix(step, "pulling"):
-			s.line(name + ": " + step)
 		}
 		return
 	}

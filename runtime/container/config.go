@@ -11,9 +11,10 @@ type Config struct {
 	Name    string `json:"name"`
 	Attempt int    `json:"attempt"` // from 0; names the log file (LOG-01)
 
-	Image   string `json:"image"`   // as the manifest has it
-	ImageID string `json:"imageID"` // digested reference (IMG-12)
-	Module  string `json:"module"`  // digest of the wasm module, sha256:…
+	Image    string `json:"image"`              // as the manifest has it
+	ImageRef string `json:"imageRef,omitempty"` // resolved name (IMG-12)
+	ImageID  string `json:"imageID"`            // digested reference (IMG-12)
+	Module   string `json:"module"`             // digest of the wasm module, sha256:…
 
 	Args       []string `json:"args"`          // argv, argv[0] included (ENV-11, ENV-14)
 	Env        []string `json:"env,omitempty"` // KEY=value, in order, no duplicates

@@ -33,10 +33,11 @@ type ImageConfig struct {
 // Inputs are what NewConfig needs besides the Pod. The zero value is usable: an
 // image without configuration, and no ConfigMaps and Secrets.
 type Inputs struct {
-	Image   ImageConfig
-	ImageID string // digested reference
-	Module  string // digest of the wasm module, sha256:…
-	Attempt int    // from 0
+	Image    ImageConfig
+	ImageRef string // resolved name
+	ImageID  string // digested reference
+	Module   string // digest of the wasm module, sha256:…
+	Attempt  int    // from 0
 
 	PodIP    string
 	HostIP   string

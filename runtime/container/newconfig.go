@@ -15,12 +15,13 @@ import (
 // An error is always a *ConfigError.
 func NewConfig(pod *corev1.Pod, c *corev1.Container, in Inputs) (Config, error) {
 	cfg := Config{
-		Pod:     PodRef{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)},
-		Name:    c.Name,
-		Attempt: in.Attempt,
-		Image:   c.Image,
-		ImageID: in.ImageID,
-		Module:  in.Module,
+		Pod:      PodRef{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)},
+		Name:     c.Name,
+		Attempt:  in.Attempt,
+		Image:    c.Image,
+		ImageRef: in.ImageRef,
+		ImageID:  in.ImageID,
+		Module:   in.Module,
 
 		WorkingDir: workingDir(c, in.Image),
 		Hostname:   in.hostname(pod),

@@ -250,7 +250,6 @@ func (c *Container) retry(at time.Time) {
 // loop (IMG-11).
 func (a *applying) imageFailed(f ImageFailed, spec *corev1.Container, c *Container) {
 	if a.abandoned() {
-		c.retry(c.NotBefore)
 		return
 	}
 	f.Message = clean(f.Message)
@@ -307,7 +306,6 @@ func (a *applying) blockOthers(failed *corev1.Container, c Container, image stri
 
 func (a *applying) startFailed(f ContainerStartFailed, spec *corev1.Container, c *Container) {
 	if a.abandoned() && f.Reason != reasonRunContainerError {
-		c.retry(c.NotBefore)
 		return
 	}
 	f.Message = clean(f.Message)

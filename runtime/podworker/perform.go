@@ -143,7 +143,7 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 		return
 	}
 	config, err := container.NewConfig(w.pod, spec, container.Inputs{
-		Image: img.Config, ImageID: img.ID, Module: img.Module, Attempt: a.Attempt,
+		Image: img.Config, ImageRef: img.Ref, ImageID: img.ID, Module: img.Module, Attempt: a.Attempt,
 		PodIP: sb.IP(), HostIP: w.cfg.Node.HostIP,
 		NodeName: w.cfg.Node.Name, NodeAllocatable: w.cfg.Node.Allocatable,
 		ConfigMaps: w.cfg.Store.ConfigMap, Secrets: w.cfg.Store.Secret,

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -33,11 +34,12 @@ type Config struct {
 	Root string
 	// LogRoot is where log files go (LOG-01).
 	LogRoot string
-	// ResolvConf is the node's /etc/resolv.conf.
-	ResolvConf []byte
+	// ResolvConf and Hosts are the node's /etc/resolv.conf and /etc/hosts.
+	ResolvConf, Hosts []byte
 	// Stdio, if not nil, gives what is connected to a container besides its log:
 	// where its output also goes, and its standard input. Any may be nil.
 	Stdio func(container.Config) Stdio
+	Log   *slog.Logger
 }
 
 // Stdio is connected to one container.
@@ -59,6 +61,7 @@ func (d *Driver) Create(ctx context.Context, pod *corev1.Pod, attempt int) (sand
 		pod:     pod,
 		id:      fmt.Sprintf("%s-%d", pod.UID, attempt),
 		dir:     filepath.Join(d.cfg.Root, string(pod.UID)),
+		modules: make(map[string]*wasm.Module),
 		running: make(map[*guest]struct{}),
 	}
 	for i, step := range steps {
@@ -79,9 +82,9 @@ type podSandbox struct {
 
 	network *podnet.Namespace
 	infra   *wasm.Instance
-	module  *wasm.Module // the infra module
 
 	mu       sync.Mutex
+	modules  map[string]*wasm.Module // by digest: see module
 	removing bool
 	creating sync.WaitGroup // Create calls under way; Add only while !removing
 	running  map[*guest]struct{}
@@ -95,6 +98,7 @@ var steps = []struct {
 }{
 	{"pod directory", (*podSandbox).makeDir, (*podSandbox).removeDir},
 	{"pod network", (*podSandbox).joinNetwork, (*podSandbox).leaveNetwork},
+	{"modules", (*podSandbox).noModules, (*podSandbox).releaseModules},
 	{"infra module", (*podSandbox).startInfra, (*podSandbox).stopInfra},
 	{"containers", (*podSandbox).noContainers, (*podSandbox).killContainers},
 }
@@ -132,7 +136,7 @@ func (s *podSandbox) makeDir(context.Context) error {
 
 // removeDir leaves the pod's volumes alone: they outlive the sandbox (SBX-10).
 func (s *podSandbox) removeDir(context.Context) error {
-	if err := os.RemoveAll(s.containersDir()); err != nil {
+	if err := volume.RemoveAll(s.containersDir()); err != nil {
 		return err
 	}
 	// Fails while there are volumes, whose manager removes the directory.
@@ -140,7 +144,18 @@ func (s *podSandbox) removeDir(context.Context) error {
 	return nil
 }
 
+// hostsFile is rewritten at each container start (NET-03).
+func (s *podSandbox) hostsFile() []byte {
+	if s.pod.Spec.HostNetwork {
+		return container.HostNetworkHostsFile(s.pod, s.cfg.Hosts)
+	}
+	return container.HostsFile(s.pod, s.IP())
+}
+
 func (s *podSandbox) joinNetwork(context.Context) error {
+	if err := container.CheckHostname(s.pod); err != nil { // NET-02
+		return err
+	}
 	if s.pod.Spec.HostNetwork {
 		return nil
 	}
@@ -162,11 +177,10 @@ func (s *podSandbox) leaveNetwork(context.Context) error {
 // startInfra starts the module that stands for the sandbox: as long as it runs,
 // the sandbox is there (SBX-02, SBX-12).
 func (s *podSandbox) startInfra(ctx context.Context) error {
-	module, err := s.cfg.Engine.Compile(ctx, infra.Digest, func() ([]byte, error) { return infra.Module, nil })
+	module, err := s.module(ctx, infra.Digest, func() ([]byte, error) { return infra.Module, nil })
 	if err != nil {
 		return err
 	}
-	s.module = module
 	process, err := wasip1.NewProcess(wasip1.ProcessConfig{Args: []string{"pause"}})
 	if err != nil {
 		return err
@@ -183,9 +197,40 @@ func (s *podSandbox) stopInfra(context.Context) error {
 		s.infra.Kill()
 		<-s.infra.Done()
 	}
-	if s.module != nil {
-		s.module.Release()
-		s.module = nil
+	return nil
+}
+
+// module compiles a module. It is held until the sandbox is gone, so that a
+// container that restarts does not have its module decoded again.
+func (s *podSandbox) module(ctx context.Context, digest string, load func() ([]byte, error)) (*wasm.Module, error) {
+	s.mu.Lock()
+	m := s.modules[digest]
+	s.mu.Unlock()
+	if m != nil {
+		return m, nil
+	}
+	m, err := s.cfg.Engine.Compile(ctx, digest, load)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if held := s.modules[digest]; held != nil {
+		m.Release()
+		return held, nil
+	}
+	s.modules[digest] = m
+	return m, nil
+}
+
+func (s *podSandbox) noModules(context.Context) error { return nil }
+
+func (s *podSandbox) releaseModules(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for digest, m := range s.modules {
+		m.Release()
+		delete(s.modules, digest)
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/wasmpod/wasmpod/runtime/image"
 	"github.com/wasmpod/wasmpod/runtime/logs"
 	"github.com/wasmpod/wasmpod/runtime/sandbox"
+	"github.com/wasmpod/wasmpod/runtime/volume"
 	"github.com/wasmpod/wasmpod/runtime/wasip1"
 	"github.com/wasmpod/wasmpod/runtime/wasm"
 )
@@ -77,20 +78,20 @@ func (s *podSandbox) Create(ctx context.Context, config container.Config) (sandb
 func (g *guest) create(ctx context.Context) error {
 	cfg := &g.sandbox.cfg
 	// What an earlier process of ours left behind when it was killed.
-	if err := os.RemoveAll(g.dir); err != nil {
+	if err := volume.RemoveAll(g.dir); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(g.root(), 0o755); err != nil {
 		return err
 	}
-	module, err := cfg.Engine.Compile(ctx, g.config.Module, func() ([]byte, error) {
+	module, err := g.sandbox.module(ctx, g.config.Module, func() ([]byte, error) {
 		return cfg.Images.Module(ctx, g.config.Module)
 	})
 	if err != nil {
 		return &sandbox.ImageError{Err: fmt.Errorf("image %q: %w", g.config.Image, err)}
 	}
 	g.module = module
-	img := image.Image{Ref: g.config.Image, ID: g.config.ImageID, Module: g.config.Module}
+	img := image.Image{Ref: g.config.ImageRef, ID: g.config.ImageID, Module: g.config.Module}
 	if err := cfg.Images.Unpack(ctx, img, g.root()); err != nil {
 		return err
 	}
@@ -99,7 +100,9 @@ func (g *guest) create(ctx context.Context) error {
 		return err
 	}
 	pod := g.config.Pod
-	g.log, err = logs.Create(logs.Path(cfg.LogRoot, pod.Namespace, pod.Name, pod.UID, g.config.Name, g.config.Attempt), logs.Options{})
+	g.log, err = logs.Create(logs.Path(cfg.LogRoot, pod.Namespace, pod.Name, pod.UID, g.config.Name, g.config.Attempt), logs.Options{OnError: func(err error) {
+		cfg.Log.Warn("the log cannot be written", "pod", pod.Name, "container", g.config.Name, "error", err)
+	}})
 	if err != nil {
 		return err
 	}
@@ -153,7 +156,7 @@ func (g *guest) files() (wasip1.FS, error) {
 		return wasip1.FS{}, err
 	}
 	etc := map[string][]byte{
-		"hosts":       container.HostsFile(s.pod, s.IP()),
+		"hosts":       s.hostsFile(),
 		"hostname":    []byte(g.config.Hostname + "\n"),
 		"resolv.conf": container.ResolvConf(s.pod, s.cfg.ResolvConf),
 	}
@@ -354,9 +357,5 @@ func (g *guest) closeStreams() {
 // release gives back what create made; it may run twice.
 func (g *guest) release() error {
 	g.closeStreams()
-	if g.module != nil {
-		g.module.Release()
-		g.module = nil
-	}
-	return os.RemoveAll(g.dir)
+	return volume.RemoveAll(g.dir)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -156,8 +157,8 @@ func newNode(t *testing.T, engine *wasm.Engine) *node {
 	n.Driver = New(Config{
 		Engine: engine, Images: n.images, Volumes: n.volumes, Network: network,
 		Root: filepath.Join(n.dir, "pods"), LogRoot: filepath.Join(n.dir, "logs"),
-		ResolvConf: []byte("nameserver 192.0.2.53\n"),
-		Stdio:      func(container.Config) Stdio { return Stdio{Stdout: n, Stderr: n} },
+		ResolvConf: []byte("nameserver 192.0.2.53\n"), Log: slog.New(slog.DiscardHandler),
+		Stdio: func(container.Config) Stdio { return Stdio{Stdout: n, Stderr: n} },
 	})
 	return n
 }
@@ -216,7 +217,7 @@ func (n *node) create(t *testing.T, s sandbox.Sandbox, pod *corev1.Pod) (sandbox
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := container.NewConfig(pod, c, container.Inputs{Image: img.Config, ImageID: img.ID, Module: img.Module, PodIP: s.IP()})
+	config, err := container.NewConfig(pod, c, container.Inputs{Image: img.Config, ImageRef: img.Ref, ImageID: img.ID, Module: img.Module, PodIP: s.IP()})
 	if err != nil {
 		t.Fatal(err)
 	}
