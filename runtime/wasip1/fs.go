@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -190,10 +191,12 @@ func (m *mount) openWhole(host string) error {
 	if !info.IsDir() {
 		dir, m.base = filepath.Split(real)
 	}
-	m.dir, err = os.Open(dir)
+	m.dir, err = os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	return err
 }
 
+// openBeneath trusts nothing below host: another container may write there, and
+// while this runs. Whatever it swaps in, what is opened lies below host.
 func (m *mount) openBeneath(host, name string) error {
 	root, err := os.OpenRoot(host)
 	if err != nil {
@@ -206,10 +209,40 @@ func (m *mount) openBeneath(host, name string) error {
 	}
 	dir := name
 	if !info.IsDir() {
-		dir, m.base = path.Dir(name), path.Base(name)
+		// A mount keeps a file's own name, not that of a link to it: what is
+		// mounted is opened without following links.
+		if name, err = lastName(root, name); err != nil {
+			return err
+		}
+		dir, m.base = path.Split(name)
+		if dir == "" {
+			dir = "."
+		}
 	}
-	m.dir, err = root.Open(dir)
+	// Only a directory: opening a FIFO would wait for its other end.
+	m.dir, err = root.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	return err
+}
+
+// lastName follows the links in the last component of name. The result may
+// have links and ".." before that, which must not be cleaned as text.
+func lastName(root *os.Root, name string) (string, error) {
+	for range maxLinks {
+		info, err := root.Lstat(name)
+		if err != nil || info.Mode()&os.ModeSymlink == 0 {
+			return name, err
+		}
+		target, err := root.Readlink(name)
+		if err != nil {
+			return "", err
+		}
+		if path.IsAbs(target) {
+			return "", &os.PathError{Op: "follow", Path: name, Err: ErrnoNOTCAPABLE}
+		}
+		dir, _ := path.Split(name)
+		name = dir + target
+	}
+	return "", &os.PathError{Op: "follow", Path: name, Err: ErrnoLOOP}
 }
 
 // mountPoint finds or makes the node of a guest path, which it resolves as a

@@ -83,6 +83,45 @@ func TestMountOrder(t *testing.T) {
 	}
 }
 
+// TestMountBeneath VOL-30: a part of a directory is mounted, and links that lead
+// out of the directory are not.
+func TestMountBeneath(t *testing.T) {
+	vol, outside := t.TempDir(), t.TempDir()
+	writeFiles(t, vol, "sub/in", "version/key")
+	writeFiles(t, outside, "secret")
+	for name, target := range map[string]string{
+		"..data": "version", "key": "..data/key", "up": "..data/../sub/in", "dirlink": "sub",
+		"abs": outside + "/secret", "rel": "../" + filepath.Base(outside) + "/secret", "outdir": outside, "loop": "loop",
+	} {
+		if err := os.Symlink(target, filepath.Join(vol, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mkfifo(filepath.Join(vol, "fifo"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"key": "version/key", "up": "sub/in", "sub/in": "sub/in", "dirlink/in": "sub/in"} {
+		c := newCaller(t, ProcessConfig{Root: FS{Mounts: []Mount{{GuestPath: "/f", Host: vol, Beneath: name}}}})
+		fd, errno := c.openRead(3, "f", 0)
+		if text, _ := c.read(fd); text != want || errno != 0 {
+			t.Errorf("%s: %q, %v", name, text, errno)
+		}
+	}
+	for _, name := range []string{"sub", "dirlink", "version/../sub"} {
+		c := newCaller(t, ProcessConfig{Root: FS{Mounts: []Mount{{GuestPath: "/d", Host: vol, Beneath: name}}}})
+		if got := c.names("d"); !slices.Equal(got, []string{"in"}) {
+			t.Errorf("%s has %q", name, got)
+		}
+	}
+	for _, name := range []string{"abs", "rel", "outdir", "outdir/secret", "..", "../x", "loop", "missing", "fifo/x"} {
+		p, err := NewProcess(ProcessConfig{Root: FS{Mounts: []Mount{{GuestPath: "/f", Host: vol, Beneath: name}}}})
+		if err == nil {
+			t.Errorf("%s was mounted", name)
+			p.Close()
+		}
+	}
+}
+
 // TestNoRoot: without a root mount there is an empty read-only one.
 func TestNoRoot(t *testing.T) {
 	c := newCaller(t, ProcessConfig{Root: FS{Mounts: append(Devices(), Mount{GuestPath: "/a/b", Host: t.TempDir()})}})
