@@ -30,16 +30,18 @@ const skipped = 77
 // wasm included.
 const patience = 5 * time.Minute
 
+// binDir is where the command is built; empty while nothing has asked for it.
+var binDir string
+
 var wasmpod = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "wasmpod-realprograms-")
-	if err != nil {
+	var err error
+	if binDir, err = os.MkdirTemp("", "wasmpod-realprograms-"); err != nil {
 		return "", err
 	}
-	bin := filepath.Join(dir, "wasmpod")
+	bin := filepath.Join(binDir, "wasmpod")
 	cmd := exec.Command("go", "build", "-o", bin, "../../cmd/wasmpod")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		os.RemoveAll(dir)
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return bin, nil
@@ -47,8 +49,8 @@ var wasmpod = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if bin, err := wasmpod(); err == nil {
-		os.RemoveAll(filepath.Dir(bin))
+	if binDir != "" {
+		os.RemoveAll(binDir)
 	}
 	os.Exit(code)
 }
