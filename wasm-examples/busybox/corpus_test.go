@@ -35,12 +35,13 @@ func TestMain(m *testing.M) {
 
 // A script of the corpus, in files of blocks:
 //
-//	### why it differs from busybox, if it does
+//	### why it differs from busybox, if it does; or, after "native:", why it does not hold on WASI
 //	script
 //	===> exit status
 //	standard output
 type testCase struct {
 	differs string
+	native  string
 	script  string
 	status  int
 	stdout  string
@@ -62,6 +63,9 @@ func readCorpus(t *testing.T, file string) []testCase {
 		var c testCase
 		head, rest, _ := strings.Cut(block, "\n")
 		c.differs = strings.TrimSpace(head)
+		if why, native := strings.CutPrefix(c.differs, "native:"); native {
+			c.differs, c.native = "", why
+		}
 		var result string
 		c.script, result, _ = strings.Cut(rest, "\n===> ")
 		status, stdout, wrote := strings.Cut(result, "\n")
@@ -80,7 +84,11 @@ func writeCorpus(t *testing.T, file string, cases []testCase) {
 	t.Helper()
 	var b strings.Builder
 	for _, c := range cases {
-		fmt.Fprintf(&b, "%s\n%s\n===> %d\n", strings.TrimRight("### "+c.differs, " "), c.script, c.status)
+		head := c.differs
+		if c.native != "" {
+			head = "native:" + c.native
+		}
+		fmt.Fprintf(&b, "%s\n%s\n===> %d\n", strings.TrimRight("### "+head, " "), c.script, c.status)
 		if out, ended := strings.CutSuffix(c.stdout, "\n"); ended {
 			b.WriteString(out + "\n")
 		} else if c.stdout != "" {
@@ -117,7 +125,7 @@ func runCommand(t *testing.T, cmd *exec.Cmd) result {
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-var corpora = []string{"testdata/shell.txt", "testdata/applets.txt"}
+var corpora = []string{"testdata/shell.txt", "testdata/edge.txt", "testdata/applets.txt"}
 
 // TestNative runs the corpus on the program built for this machine.
 func TestNative(t *testing.T) {
@@ -133,7 +141,7 @@ func TestNative(t *testing.T) {
 		return runCommand(t, cmd)
 	}
 	if !*update {
-		eachCase(t, native)
+		eachCase(t, true, native)
 		return
 	}
 	for _, file := range corpora {
@@ -148,10 +156,13 @@ func TestNative(t *testing.T) {
 	}
 }
 
-func eachCase(t *testing.T, run func(context.Context, *testing.T, testCase) result) {
+func eachCase(t *testing.T, native bool, run func(context.Context, *testing.T, testCase) result) {
 	t.Helper()
 	for _, file := range corpora {
 		for _, c := range readCorpus(t, file) {
+			if c.native != "" && !native {
+				continue
+			}
 			t.Run(c.name(), func(t *testing.T) {
 				t.Parallel()
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -227,7 +238,7 @@ func TestWASI(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("corpus", func(t *testing.T) {
-		eachCase(t, func(ctx context.Context, t *testing.T, c testCase) result {
+		eachCase(t, false, func(ctx context.Context, t *testing.T, c testCase) result {
 			return runModule(ctx, t, r, compiled, "sh", "-c", c.script)
 		})
 	})

@@ -169,9 +169,9 @@ func builtinSource(s *Shell, args []string) int {
 			}
 		}
 	}
-	text, err := os.ReadFile(proc.Join(s.dir, file))
+	text, err := s.readFile(file)
 	if err != nil {
-		s.fatal(2, "%s: can't open '%s': %s", args[0], args[1], proc.Reason(err))
+		s.fatal(2, "%s: %v", args[0], err)
 	}
 	s.enter()
 	params := s.params

@@ -201,10 +201,9 @@ func (y *System) Main(p *proc.Proc) int {
 		src = s.stdin()
 		interactive = interactive || isTerminal(p)
 	default:
-		file := p.Path(rest[0])
-		text, err := os.ReadFile(file)
+		text, err := s.readFile(rest[0])
 		if err != nil {
-			p.Errorf("can't open '%s': %s", rest[0], proc.Reason(err))
+			p.Errorf("%v", err)
 			return 2
 		}
 		src = bytes.NewReader(text)

@@ -193,6 +193,16 @@ func (s *Shell) open(name string, flags int) (*file, error) {
 	return nil, fmt.Errorf("can't create %s: %s", name, proc.Reason(err))
 }
 
+// readFile reads all of a file that the shell can open.
+func (s *Shell) readFile(name string) ([]byte, error) {
+	f, err := s.open(name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.release()
+	return io.ReadAll(stream{s.ctx, f})
+}
+
 func textFile(text string) *file { return newFile(strings.NewReader(text), nil, nil) }
 
 // heredoc returns the text of a here-document: literal if any of its delimiter was quoted, and without leading tabs
