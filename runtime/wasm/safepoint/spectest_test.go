@@ -167,6 +167,9 @@ func (w *world) outcome(c specCommand, args []uint64) (string, []api.ValueType, 
 // Every module and every call of the WebAssembly test suite does the same
 // rewritten as it does in its original form.
 func TestSpecSuiteIsUnchanged(t *testing.T) {
+	if raceEnabled {
+		t.Skip("takes minutes in the interpreter, and has one goroutine")
+	}
 	if wazeroDir() == "" {
 		t.Skip("the module cache has no wazero sources")
 	}
