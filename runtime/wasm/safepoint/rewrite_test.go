@@ -212,7 +212,7 @@ func TestBulkMemory(t *testing.T) {
 func TestEverythingIsCharged(t *testing.T) {
 	for name, body := range map[string]string{
 		"loop":              `(func (export "f") (local i32) (loop (local.set 0 (i32.add (local.get 0) (i32.const 1))) (br_if 0 (i32.lt_u (local.get 0) (i32.const 1000000)))))`,
-		"recursion":         `(func $f (export "f") (call $g (i32.const 24))) (func $g (param i32) (if (local.get 0) (then (call $g (i32.sub (local.get 0) (i32.const 1))) (call $g (i32.sub (local.get 0) (i32.const 1))))))`,
+		"recursion":         `(func $f (export "f") (call $g (i32.const 18))) (func $g (param i32) (if (local.get 0) (then (call $g (i32.sub (local.get 0) (i32.const 1))) (call $g (i32.sub (local.get 0) (i32.const 1))))))`,
 		"tail calls":        `(func $f (export "f") (call $g (i32.const 1000000))) (func $g (param i32) (if (local.get 0) (then (return_call $g (i32.sub (local.get 0) (i32.const 1))))))`,
 		"indirect calls":    `(table funcref (elem $g)) (type $t (func (param i32))) (func $f (export "f") (call $g (i32.const 1000000))) (func $g (param i32) (if (local.get 0) (then (return_call_indirect (type $t) (i32.sub (local.get 0) (i32.const 1)) (i32.const 0)))))`,
 		"short loops":       `(func $f (export "f") (local i32) (loop (call $g) (local.set 0 (i32.add (local.get 0) (i32.const 1))) (br_if 0 (i32.lt_u (local.get 0) (i32.const 20000))))) (func $g (local i32) (loop (local.set 0 (i32.add (local.get 0) (i32.const 1))) (br_if 0 (i32.lt_u (local.get 0) (i32.const 50)))))`,
