@@ -84,6 +84,12 @@ func (a *app) objects(o runOptions, args []string, dash int) (_ *manifest.Object
 	}
 	objects, err := manifest.Parse(o.namespace, sources...)
 	if err != nil {
+		var all *manifest.Error
+		if errors.As(err, &all) {
+			for _, w := range all.Warnings {
+				fmt.Fprintln(a.stderr, "wasmpod: warning:", w)
+			}
+		}
 		return nil, false, &exitError{exitInvalid, fmt.Errorf("the manifest is not valid:\n%w", err)}
 	}
 	if len(objects.Pods)+len(objects.Deployments)+len(objects.ReplicaSets)+len(objects.StatefulSets)+len(objects.DaemonSets)+len(objects.Jobs) == 0 {

@@ -55,7 +55,6 @@ var impure = map[string]string{
 	"net/http": "no I/O",
 	"log":      "problems are returned",
 	"log/slog": "problems are returned",
-	"sync":     "no goroutines, nothing to guard",
 
 	"math/rand":    "chance is an argument",
 	"math/rand/v2": "chance is an argument",
