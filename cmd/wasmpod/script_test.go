@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -43,7 +44,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("WASMPOD_DATA_DIR", data)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "waitfile": waitfile},
 	})
 }
 
@@ -64,5 +65,25 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// waitfile waits until a file is there: waitfile NAME.
+func waitfile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitfile NAME")
+	}
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	tooLate := time.After(time.Minute)
+	for {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-tooLate:
+			ts.Fatalf("%s does not come", args[0])
+		}
 	}
 }
