@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,9 +13,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/wasmpod/wasmpod/runtime/wasm"
+	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
-
-//go:generate sh testdata/build.sh
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -57,7 +55,7 @@ func newEngine(t testing.TB, c wasm.Config) *wasm.Engine {
 
 func guest(t testing.TB, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", name+".wasm"))
+	b, err := os.ReadFile(wasmtest.BuildWAT(t, filepath.Join("testdata", name+".wat")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,28 +91,6 @@ func wantExit(t testing.TB, i *wasm.Instance, want wasm.Exit) {
 	}
 	if s := i.Stats(); s.MemoryBytes != 0 {
 		t.Errorf("%d bytes of memory left", s.MemoryBytes)
-	}
-}
-
-// The committed guests are what their sources say.
-func TestGuestsUpToDate(t *testing.T) {
-	tool, err := exec.LookPath("wat2wasm")
-	if err != nil {
-		t.Skip("wat2wasm (package wabt) is not installed")
-	}
-	sources, _ := filepath.Glob("testdata/*.wat")
-	for _, source := range sources {
-		out := filepath.Join(t.TempDir(), "out.wasm")
-		if b, err := exec.Command(tool, "--enable-all", "--debug-names", source, "-o", out).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", source, err, b)
-		}
-		got, err := os.ReadFile(out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := guest(t, strings.TrimSuffix(filepath.Base(source), ".wat")); string(got) != string(want) {
-			t.Errorf("%s has changed: run go generate", source)
-		}
 	}
 }
 

@@ -59,8 +59,8 @@ func BuildGoTest(t testing.TB, pkg string, flags ...string) string {
 }
 
 // BuildC builds a C program with clang and wasi-libc and returns the path of the
-// module. It skips the test where there is no such toolchain. The sysroot is
-// Debian's, or WASI_SYSROOT. Flags go to clang.
+// module. It skips the test where there is no such toolchain, see [missing]. The
+// sysroot is Debian's, or WASI_SYSROOT. Flags go to clang.
 func BuildC(t testing.TB, source string, flags ...string) string {
 	t.Helper()
 	sysroot := os.Getenv("WASI_SYSROOT")
@@ -69,10 +69,10 @@ func BuildC(t testing.TB, source string, flags ...string) string {
 	}
 	clang, err := exec.LookPath("clang")
 	if err != nil {
-		t.Skip("skipped: clang is not installed, so C guests cannot be built")
+		missing(t, "clang is not installed, so C guests cannot be built")
 	}
 	if found, _ := filepath.Glob(filepath.Join(sysroot, "lib/wasm32-wasi*/libc.a")); len(found) == 0 {
-		t.Skipf("skipped: no wasi-libc under %s (set WASI_SYSROOT), so C guests cannot be built", sysroot)
+		missing(t, "there is no wasi-libc under %s (set WASI_SYSROOT), so C guests cannot be built", sysroot)
 	}
 	key := append([]string{"c", clang, sysroot, source}, flags...)
 	return build(t, key, true, func(dir, out string) *exec.Cmd {
@@ -81,6 +81,42 @@ func BuildC(t testing.TB, source string, flags ...string) string {
 		cmd.Dir = dir
 		return cmd
 	}, file{"main.c", source})
+}
+
+// BuildWAT assembles a guest in the text format and returns the path of the
+// module, which keeps the source's names. path is a file or, if it begins with a
+// parenthesis or a comment, the text itself. It skips the test where there is no
+// wat2wasm, see [missing].
+func BuildWAT(t testing.TB, path string) string {
+	t.Helper()
+	text := path
+	if trimmed := strings.TrimSpace(path); !strings.HasPrefix(trimmed, "(") && !strings.HasPrefix(trimmed, ";") {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = string(b)
+	}
+	tool, err := exec.LookPath("wat2wasm")
+	if err != nil {
+		missing(t, "wat2wasm (package wabt) is not installed, so guests in text form cannot be assembled")
+	}
+	return build(t, []string{"wat", tool, text}, true, func(dir, out string) *exec.Cmd {
+		cmd := exec.Command(tool, "--enable-all", "--debug-names", "main.wat", "-o", out)
+		cmd.Dir = dir
+		return cmd
+	}, file{"main.wat", text})
+}
+
+// missing ends a test that needs a tool: skipped on somebody's machine, failed
+// where CI=true says that all tools are meant to be there, so that a test cannot
+// drop out unnoticed.
+func missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf("skipped: "+format, args...)
 }
 
 type file struct{ name, text string }
