@@ -5,41 +5,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/wasmpod/wasmpod/cgroup"
 )
-
-// Bounds and units of the cpu controller (RES-04, RES-05).
-const (
-	MinCPUShares = 2
-	MaxCPUShares = 262144
-	CPUPeriod    = 100_000 // µs
-	MinCPUQuota  = 1_000   // µs
-)
-
-// CPUShares turns thousandths of a core into cpu.shares (RES-04).
-func CPUShares(milli int64) int64 {
-	switch {
-	case milli <= 0:
-		return MinCPUShares
-	case milli >= MaxCPUShares*1000/1024:
-		return MaxCPUShares
-	}
-	return max(MinCPUShares, milli*1024/1000)
-}
-
-// CPUQuota turns a limit in thousandths of a core into the µs of CPU time that
-// may be used in each period (RES-05). 0 is unlimited.
-func CPUQuota(milli, period int64) int64 {
-	if milli <= 0 {
-		return 0
-	}
-	return max(MinCPUQuota, milli*period/1000)
-}
-
-// CPUWeight turns cpu.shares into cpu.weight of cgroup v2 (RES-06).
-func CPUWeight(shares int64) int64 {
-	shares = min(max(shares, MinCPUShares), MaxCPUShares)
-	return 1 + (shares-MinCPUShares)*9999/(MaxCPUShares-MinCPUShares)
-}
 
 // ContainerLimits is what one container may use. A container without a limit
 // has that of its pod, if there is one (RES-07).
@@ -60,7 +28,7 @@ func ContainerLimits(pod *corev1.Pod, c *corev1.Container) Limits {
 	return Limits{
 		MemoryBytes: memory.Value(),
 		CPUMilli:    cpu.MilliValue(),
-		CPUShares:   CPUShares(request.MilliValue()),
+		CPUShares:   cgroup.Shares(request.MilliValue()),
 	}
 }
 
@@ -84,7 +52,7 @@ func PodLimits(pod *corev1.Pod) Limits {
 		return true
 	}
 	cpu := requests[corev1.ResourceCPU]
-	out := Limits{CPUShares: CPUShares(cpu.MilliValue())}
+	out := Limits{CPUShares: cgroup.Shares(cpu.MilliValue())}
 	if declared(corev1.ResourceCPU) {
 		q := limits[corev1.ResourceCPU]
 		out.CPUMilli = q.MilliValue()
