@@ -69,6 +69,10 @@ FUZZTIME ?= 10m
 fuzz: ## Fuzz every parser and host function, for FUZZTIME each
 	test/fuzz.sh $(FUZZTIME)
 
+.PHONY: hostile
+hostile: ## Run every bomb beside a guest that serves requests; SHORT=1 for less than a minute
+	$(GO) test -count=1 -timeout 20m $(if $(SHORT),-short) -v -run TestHostile ./test/hostile -hostile
+
 .PHONY: bench
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
