@@ -8,8 +8,9 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // FS is the mount table of one container, a plain value.
@@ -54,19 +55,16 @@ func Devices() []Mount {
 	}
 }
 
-// mount is an open Mount. For a single file, dir is the directory that holds it
+// mount is an open Mount. For a single file, fd is the directory that holds it
 // and base its name there.
 type mount struct {
 	dev      uint64 // what filestat shows, distinct per mount
 	hostDev  uint64
 	readOnly bool
-	dir      *os.File
+	fd       int // host directory, open until the namespace closes; fdVirtual for a device
 	base     string
 	device   Device
 }
-
-// fd is the mount's host directory. It stays open until the namespace closes.
-func (m *mount) fd() int { return int(m.dir.Fd()) }
 
 func (m *mount) isDir() bool { return m.device == 0 && m.base == "" }
 
@@ -118,14 +116,12 @@ func openFS(fs FS) (*namespace, error) {
 	return ns, nil
 }
 
-func (ns *namespace) close() error {
-	var errs []error
+func (ns *namespace) close() {
 	for _, m := range ns.mounts {
-		if m.dir != nil {
-			errs = append(errs, m.dir.Close())
+		if m.fd != fdVirtual {
+			hostClose(m.fd)
 		}
 	}
-	return errors.Join(errs...)
 }
 
 func (ns *namespace) newNode(name string) *node {
@@ -137,7 +133,7 @@ func (ns *namespace) add(m Mount) error {
 	if !path.IsAbs(m.GuestPath) || strings.ContainsRune(m.GuestPath, 0) {
 		return fmt.Errorf("guest path %q is not absolute", m.GuestPath)
 	}
-	open := &mount{dev: uint64(len(ns.mounts)) + 1, readOnly: m.ReadOnly, device: m.Device}
+	open := &mount{dev: uint64(len(ns.mounts)) + 1, readOnly: m.ReadOnly, device: m.Device, fd: fdVirtual}
 	if m.Device != 0 {
 		open.readOnly = false
 	} else if err := open.openHost(m.Host, m.Beneath); err != nil {
@@ -152,7 +148,7 @@ func (ns *namespace) add(m Mount) error {
 		ns.root.mnt, ns.root.children = open, nil
 		return nil
 	}
-	n, err := ns.mountPoint(guest, open.isDir())
+	n, err := ns.mountPoint(guest, open)
 	if err != nil {
 		return err
 	}
@@ -169,30 +165,55 @@ func (m *mount) openHost(host, beneath string) (err error) {
 	if err != nil {
 		return err
 	}
-	st, errno := hostStat(m.fd())
+	st, errno := hostStat(m.fd)
 	if errno != 0 {
-		m.dir.Close()
+		hostClose(m.fd)
 		return errno
 	}
 	m.hostDev = st.dev
 	return nil
 }
 
-func (m *mount) openWhole(host string) error {
-	real, err := filepath.EvalSymlinks(host)
+// openWhole asks the host no more than it must: every container has this done
+// for its root, and for a few files.
+func (m *mount) openWhole(host string) (err error) {
+	if m.fd, err = openHostDir(host); err != unix.ENOTDIR {
+		return pathError("open", host, err)
+	}
+	info, err := os.Lstat(host)
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(real)
-	if err != nil {
-		return err
+	if info.Mode()&os.ModeSymlink != 0 { // a mount keeps a file's own name
+		if host, err = filepath.EvalSymlinks(host); err != nil {
+			return err
+		}
 	}
-	dir := real
-	if !info.IsDir() {
-		dir, m.base = filepath.Split(real)
+	dir, base := filepath.Split(host)
+	if dir == "" {
+		dir = "."
 	}
-	m.dir, err = os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
-	return err
+	m.base = base
+	m.fd, err = openHostDir(dir)
+	return pathError("open", dir, err)
+}
+
+// openHostDir opens a directory by a path that is the host's own. Only a
+// directory: opening a FIFO would wait for its other end.
+func openHostDir(name string) (fd int, err error) {
+	for {
+		fd, err = unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+func pathError(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &os.PathError{Op: op, Path: path, Err: err}
 }
 
 // openBeneath trusts nothing below host: another container may write there, and
@@ -219,9 +240,14 @@ func (m *mount) openBeneath(host, name string) error {
 			dir = "."
 		}
 	}
-	// Only a directory: opening a FIFO would wait for its other end.
-	m.dir, err = root.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
-	return err
+	// As in openHostDir, only a directory.
+	f, err := root.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	m.fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	return pathError("dup", name, err)
 }
 
 // lastName follows the links in the last component of name. The result may
@@ -247,9 +273,9 @@ func lastName(root *os.Root, name string) (string, error) {
 
 // mountPoint finds or makes the node of a guest path, which it resolves as a
 // path of the namespace as it is now.
-func (ns *namespace) mountPoint(guest string, dir bool) (*node, error) {
+func (ns *namespace) mountPoint(guest string, m *mount) (*node, error) {
 	for range maxLinks {
-		n, link, err := ns.tryMountPoint(guest, dir)
+		n, link, err := ns.tryMountPoint(guest, m)
 		if link == "" || err != nil {
 			return n, err
 		}
@@ -258,16 +284,19 @@ func (ns *namespace) mountPoint(guest string, dir bool) (*node, error) {
 	return nil, ErrnoLOOP
 }
 
-// tryMountPoint returns the path with its first link replaced, if it has one.
-func (ns *namespace) tryMountPoint(guest string, dir bool) (_ *node, link string, _ error) {
+// tryMountPoint returns the path with its first link replaced, if it has one. A
+// node that is there already was prepared when it was made.
+func (ns *namespace) tryMountPoint(guest string, m *mount) (_ *node, link string, _ error) {
 	names := strings.Split(guest[1:], "/")
 	n := ns.root
 	for i, name := range names {
-		at := "/" + path.Join(names[:i]...)
 		last := i == len(names)-1
 		next := n.child(name)
-		if next == nil || next.mnt == nil {
-			target, err := ns.prepare(at, name, dir || !last)
+		// Devices need no file to be mounted on; they take the place of what the
+		// image has there, links included.
+		if next == nil && !(last && m.device != 0) {
+			at := "/" + path.Join(names[:i]...)
+			target, err := ns.prepare(at, name, m.isDir() || !last)
 			if err != nil {
 				return nil, "", err
 			}

@@ -14,16 +14,26 @@ import (
 // or a FIFO or device that the host put there.
 type hostFile struct {
 	noFile
-	f    *os.File
+	fd   int
+	f    *os.File // of fd, for files that may have to be waited for; nil for regular ones
 	mnt  *mount
 	kind uint8
 }
 
-func (h *hostFile) fd() int         { return int(h.f.Fd()) }
+// newHostFile takes over an open descriptor. What may have to be waited for is
+// left to Go's poller.
+func newHostFile(fd int, kind uint8, mnt *mount) *hostFile {
+	h := &hostFile{fd: fd, kind: kind, mnt: mnt}
+	if kind != filetypeRegular {
+		h.f = os.NewFile(uintptr(fd), "")
+	}
+	return h
+}
+
 func (h *hostFile) filetype() uint8 { return h.kind }
 
 func (h *hostFile) stat() (filestat, Errno) {
-	st, errno := hostStat(h.fd())
+	st, errno := hostStat(h.fd)
 	st.dev = h.mnt.guestDev(st.dev)
 	return st, errno
 }
@@ -31,7 +41,7 @@ func (h *hostFile) stat() (filestat, Errno) {
 // patient reports whether a read or write of the file may take forever: those
 // of FIFOs and devices do. The host descriptor never blocks by itself; waiting
 // is left to Go's poller, which a deadline can interrupt.
-func (h *hostFile) patient(nonblock bool) bool { return h.kind != filetypeRegular && !nonblock }
+func (h *hostFile) patient(nonblock bool) bool { return h.f != nil && !nonblock }
 
 // transfer moves bufs with op until one of them is not moved in full.
 func (h *hostFile) transfer(ctx context.Context, bufs [][]byte, op func([]byte) (int, error), nonblock bool) (n int, errno Errno) {
@@ -77,7 +87,7 @@ func (h *hostFile) write(ctx context.Context, bufs [][]byte, nonblock bool) (int
 // answer to non-blocking calls for the others.
 func (h *hostFile) readNow(b []byte) (n int, err error) {
 	for {
-		if n, err = unix.Read(h.fd(), b); err != unix.EINTR {
+		if n, err = unix.Read(h.fd, b); err != unix.EINTR {
 			return n, err
 		}
 	}
@@ -85,7 +95,7 @@ func (h *hostFile) readNow(b []byte) (n int, err error) {
 
 func (h *hostFile) writeNow(b []byte) (n int, err error) {
 	for {
-		if n, err = unix.Write(h.fd(), b); err != unix.EINTR {
+		if n, err = unix.Write(h.fd, b); err != unix.EINTR {
 			return n, err
 		}
 	}
@@ -103,10 +113,9 @@ func (h *hostFile) at(bufs [][]byte, offset int64, op func(int, []byte, int64) (
 	if offset < 0 {
 		return 0, ErrnoINVAL
 	}
-	fd := h.fd()
 	for _, b := range bufs {
 		for len(b) > 0 {
-			m, err := op(fd, b, offset)
+			m, err := op(h.fd, b, offset)
 			switch {
 			case err == unix.EINTR:
 				continue
@@ -124,28 +133,28 @@ func (h *hostFile) at(bufs [][]byte, offset int64, op func(int, []byte, int64) (
 }
 
 func (h *hostFile) seek(offset int64, whence uint8) (int64, Errno) {
-	pos, err := unix.Seek(h.fd(), offset, int(whence))
+	pos, err := unix.Seek(h.fd, offset, int(whence))
 	return pos, toErrno(err)
 }
 
-func (h *hostFile) sync() Errno                         { return toErrno(h.f.Sync()) }
-func (h *hostFile) allocate(offset, length int64) Errno { return hostAllocate(h.fd(), offset, length) }
+func (h *hostFile) sync() Errno                         { return retry(func() error { return unix.Fsync(h.fd) }) }
+func (h *hostFile) allocate(offset, length int64) Errno { return hostAllocate(h.fd, offset, length) }
 
 func (h *hostFile) setSize(size int64) Errno {
-	return retry(func() error { return unix.Ftruncate(h.fd(), size) })
+	return retry(func() error { return unix.Ftruncate(h.fd, size) })
 }
 
 func (h *hostFile) setTimes(t timesUpdate) Errno {
 	if h.mnt.readOnly {
 		return ErrnoROFS
 	}
-	return hostSetTimes(h.fd(), t)
+	return hostSetTimes(h.fd, t)
 }
 
 // setFlags changes O_APPEND. O_NONBLOCK is the table's, the host descriptor
 // always has it; the rest cannot be changed after open, on Linux neither.
 func (h *hostFile) setFlags(flags uint16) Errno {
-	return hostSetAppend(h.fd(), flags&fdflagAppend != 0)
+	return hostSetAppend(h.fd, flags&fdflagAppend != 0)
 }
 
 // poll counts the bytes to the end of a regular file.
@@ -153,7 +162,7 @@ func (h *hostFile) poll(write bool) (ready bool, nbytes uint64, hangup bool) {
 	if write || h.kind != filetypeRegular {
 		return true, 1, false
 	}
-	st, errno := hostStat(h.fd())
+	st, errno := hostStat(h.fd)
 	pos, seek := h.seek(0, 1)
 	if errno == 0 && seek == 0 && int64(st.size) > pos {
 		nbytes = st.size - uint64(pos)
@@ -161,4 +170,10 @@ func (h *hostFile) poll(write bool) (ready bool, nbytes uint64, hangup bool) {
 	return true, nbytes, false
 }
 
-func (h *hostFile) close() Errno { return toErrno(h.f.Close()) }
+func (h *hostFile) close() Errno {
+	if h.f != nil {
+		return toErrno(h.f.Close())
+	}
+	hostClose(h.fd)
+	return 0
+}

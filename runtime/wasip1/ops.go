@@ -1,9 +1,6 @@
 package wasip1
 
-import (
-	"context"
-	"os"
-)
+import "context"
 
 // This file has the operations on paths. Each resolves its paths, settles what
 // the mount table decides (read-only, mount points, virtual directories), and
@@ -148,7 +145,7 @@ func (p *Process) openPath(ctx context.Context, b base, path string, a openArgs)
 	if st.filetype == filetypeDirectory {
 		return &openDir{ns: p.ns, at: base{fd: fd, node: at.node, mnt: at.mnt, path: w.guestPath()}}, 0
 	}
-	return &hostFile{f: os.NewFile(uintptr(fd), at.name), mnt: at.mnt, kind: st.filetype}, 0
+	return newHostFile(fd, st.filetype, at.mnt), 0
 }
 
 // openAt opens a place of a host directory.

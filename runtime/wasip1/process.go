@@ -135,15 +135,15 @@ func NewProcess(c ProcessConfig) (*Process, error) {
 // Close closes all that the process has open. Call it when the guest has ended.
 // It does not wait for a Read of Stdin or a Write that blocks. Calls after the
 // first do nothing.
-func (p *Process) Close() (err error) {
+func (p *Process) Close() error {
 	p.close.Do(func() {
 		p.fds.closeAll()
 		p.stdin.shut()
 		p.stdout.shut()
 		p.stderr.shut()
-		err = p.ns.close()
+		p.ns.close()
 	})
-	return err
+	return nil
 }
 
 // walker is the process's walk, for one call.

@@ -189,7 +189,7 @@ func (w *walk) resolve(b base, guest string, f follow) (p place, errno Errno) {
 			if !child.mnt.isDir() {
 				return place{}, ErrnoNOTDIR
 			}
-			w.push(frame{fd: child.mnt.fd(), name: name, node: child, mnt: child.mnt})
+			w.push(frame{fd: child.mnt.fd, name: name, node: child, mnt: child.mnt})
 			rest = after
 			continue
 		case top.fd == fdVirtual:
@@ -373,7 +373,7 @@ func (w *walk) place(name string, n *node, slash bool) place {
 func (n *node) mountedPlace(slash bool) place {
 	p := place{fd: fdVirtual, mnt: n.mnt, node: n, slash: slash}
 	if n.mnt.device == 0 {
-		p.fd, p.name = n.mnt.fd(), n.mnt.base
+		p.fd, p.name = n.mnt.fd, n.mnt.base
 	}
 	return p
 }
@@ -382,7 +382,7 @@ func (n *node) mountedPlace(slash bool) place {
 func (ns *namespace) base() base {
 	b := base{fd: fdVirtual, node: ns.root, mnt: ns.root.mnt, path: "/"}
 	if b.mnt != nil {
-		b.fd = b.mnt.fd()
+		b.fd = b.mnt.fd
 	}
 	return b
 }
