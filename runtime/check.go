@@ -26,7 +26,7 @@ func Checks(cfg Config) []Check {
 		checkDataDir(cfg.DataDir),
 		checkEngine(cfg.Interpreter),
 		{Name: "kill and stop", Status: "enforced", Mechanism: "safepoints in the guest's code"},
-		{Name: "file confinement", Status: "enforced", Mechanism: "no path leaves its mount (os.Root)"},
+		{Name: "file confinement", Status: "enforced", Mechanism: "paths are walked name by name: no link and no race leaves a mount"},
 		{Name: "memory limit", Status: "enforced", Mechanism: "linear memory, counted by page"},
 		{Name: "cpu limit", Status: "absent", Mechanism: "cpu limits are accepted and not enforced in this version"},
 		checkCgroup(),

@@ -68,7 +68,8 @@ func (a *app) objects(o runOptions, args []string, dash int) (_ *manifest.Object
 		if err != nil {
 			return nil, true, err
 		}
-		return &manifest.Objects{Pods: []*corev1.Pod{pod}}, true, nil
+		objects, err := asManifest(pod)
+		return objects, true, err
 	}
 	if dash >= 0 {
 		return nil, false, invalid("arguments after -- go with an image, but %q is a manifest", names[0])
@@ -246,11 +247,24 @@ func (o *imageOptions) pod(namespace, image string, args []string) (*corev1.Pod,
 		c.Resources.Limits = limits
 	}
 	pod.Spec.Containers = []corev1.Container{c}
-	manifest.DefaultPod(pod)
-	if errs := manifest.ValidatePod(pod); len(errs) > 0 {
-		return nil, &exitError{exitInvalid, errs.ToAggregate()}
-	}
 	return pod, nil
+}
+
+// asManifest has a pod that was made of flags defaulted and validated like any
+// other, and warned of what is ignored.
+func asManifest(pod *corev1.Pod) (*manifest.Objects, error) {
+	data, err := json.Marshal(pod)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := manifest.Parse(pod.Namespace, manifest.Source{Name: "command line", Data: data})
+	if err != nil {
+		return nil, &exitError{exitInvalid, err}
+	}
+	for i := range objects.Warnings {
+		objects.Warnings[i].Line = 0
+	}
+	return objects, nil
 }
 
 func parseVolume(v string) (host, guest string, readOnly bool, err error) {
