@@ -355,8 +355,13 @@ func (l *Log) writeBatch() {
 	if l.size >= l.rotateAt {
 		l.rotateAt = l.options.MaxBytes
 		if err := l.rotate(); err != nil {
-			l.rotateAt = l.size + l.options.MaxBytes
 			l.fail(fmt.Errorf("rotate log: %w", err))
+			l.rotateAt = l.size + l.options.MaxBytes
+			// It is tried again, until the file is as large as all of them may be
+			// together. Then rather lose what it holds than fill the disk.
+			if l.size >= int64(l.options.MaxFiles)*l.options.MaxBytes && l.file.Truncate(0) == nil {
+				l.size, l.rotateAt = 0, l.options.MaxBytes
+			}
 		}
 	}
 }

@@ -361,7 +361,7 @@ func TestWriteErrors(t *testing.T) {
 		}
 	})
 	t.Run("LOG-04 a rotation that fails leaves the file", func(t *testing.T) {
-		l := create(t, Options{MaxBytes: 100})
+		l := create(t, Options{MaxBytes: 100, MaxFiles: 50})
 		// A directory in the place of the rotated file.
 		aside := l.Path() + "." + epoch.Format(rotatedTime)
 		if err := os.MkdirAll(filepath.Join(aside, "x"), 0o755); err != nil {
@@ -376,6 +376,12 @@ func TestWriteErrors(t *testing.T) {
 		}
 		if got := strings.Count(b.String(), "\n"); got != 30 {
 			t.Errorf("%d lines are left of 30", got)
+		}
+		for range 1000 { // and does not let it grow for ever
+			write(t, l.Stream(Stdout), strings.Repeat("x", 80)+"\n")
+			if info, err := os.Stat(l.Path()); err != nil || info.Size() > 50*100+200 {
+				t.Fatalf("the file has %d bytes (%v)", info.Size(), err)
+			}
 		}
 		if err := l.Close(); err == nil {
 			t.Error("the failure was not reported")

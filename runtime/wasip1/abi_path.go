@@ -50,8 +50,8 @@ func pathOpen(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 	if errno != 0 {
 		return errno
 	}
-	if p.fds.open >= p.fds.max {
-		return ErrnoMFILE // before a file is created
+	if errno := p.fds.room(); errno != 0 {
+		return errno // before a file is created
 	}
 	parent, _ := p.fds.get(uint32(a[0]))
 	inherit := parent.inheriting

@@ -19,10 +19,24 @@ type table struct {
 	free    int // no lower number is free
 }
 
+// room says whether one more descriptor may be opened.
+func (t *table) room() Errno {
+	switch {
+	case t.open >= t.max:
+		return ErrnoMFILE
+	case t.open >= ownFiles && hostFiles.used.Load() >= hostFiles.max():
+		return ErrnoNFILE
+	}
+	return 0
+}
+
 // insert gives d the lowest free number, as POSIX asks.
 func (t *table) insert(d descriptor) (uint32, Errno) {
-	if t.open >= t.max {
-		return 0, ErrnoMFILE
+	if errno := t.room(); errno != 0 {
+		return 0, errno
+	}
+	if t.open >= ownFiles && !hostFiles.take() {
+		return 0, ErrnoNFILE
 	}
 	i := t.free
 	for i < len(t.entries) && t.entries[i].file != nil {
@@ -52,10 +66,17 @@ func (t *table) close(fd uint32) Errno {
 		return errno
 	}
 	f := d.file
-	*d = descriptor{}
-	t.open--
-	t.free = min(t.free, int(fd))
+	t.clear(fd)
 	return f.close()
+}
+
+// clear makes an entry free.
+func (t *table) clear(fd uint32) {
+	t.entries[fd] = descriptor{}
+	t.free = min(t.free, int(fd))
+	if t.open--; t.open >= ownFiles {
+		hostFiles.used.Add(-1)
+	}
 }
 
 // renumber moves from over to, which must be open as well: a guest cannot
@@ -74,9 +95,7 @@ func (t *table) renumber(from, to uint32) Errno {
 	}
 	old := dst.file
 	*dst = *src
-	*src = descriptor{}
-	t.open--
-	t.free = min(t.free, int(from))
+	t.clear(from)
 	old.close() // as dup2: the new meaning holds whatever becomes of the old
 	return 0
 }
