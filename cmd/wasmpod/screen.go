@@ -61,8 +61,9 @@ func (s *screen) stdio(c container.Config) runtime.Stdio {
 	if !s.options.prefix {
 		return runtime.Stdio{Stdout: &plainWriter{s, s.stdout}, Stderr: &plainWriter{s, s.stderr}}
 	}
-	prefix := fmt.Sprintf("[pod/%s/%s] ", c.Pod.Name, c.Name)
-	out, err := &lineWriter{screen: s, to: s.stdout, prefix: prefix}, &lineWriter{screen: s, to: s.stderr, prefix: prefix}
+	name := c.Pod.Name + "/" + c.Name
+	out := &lineWriter{screen: s, to: s.stdout, container: name}
+	err := &lineWriter{screen: s, to: s.stderr, container: name}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writers = append(s.writers, out, err)
@@ -98,12 +99,16 @@ func (w *plainWriter) Write(p []byte) (int, error) {
 // maxLine bounds what is held back of a line that does not end.
 const maxLine = 64 << 10
 
-// lineWriter writes whole lines, each with a prefix.
+// lineWriter writes whole lines, each with its container's name before it.
 type lineWriter struct {
-	screen *screen
-	to     io.Writer
-	prefix string
-	rest   []byte // guarded by screen.mu
+	screen    *screen
+	to        io.Writer
+	container string // pod/container
+	rest      []byte // guarded by screen.mu
+}
+
+func (w *lineWriter) appendLine(b, line []byte) []byte {
+	return append(fmt.Appendf(b, "[pod/%s] ", w.container), line...)
 }
 
 func (w *lineWriter) Write(p []byte) (int, error) {
@@ -120,7 +125,7 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 		if i < 0 {
 			end = len(w.rest)
 		}
-		lines = append(append(lines, w.prefix...), w.rest[:end]...)
+		lines = w.appendLine(lines, w.rest[:end])
 		if i < 0 {
 			lines = append(lines, '\n')
 		}
@@ -139,7 +144,7 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 // caller holds screen.mu.
 func (w *lineWriter) flush() {
 	if len(w.rest) > 0 {
-		w.screen.write(w.to, fmt.Appendf(nil, "%s%s\n", w.prefix, w.rest))
+		w.screen.write(w.to, append(w.appendLine(nil, w.rest), '\n'))
 		w.rest = nil
 	}
 }
@@ -209,9 +214,13 @@ func (s *screen) fact(pod *corev1.Pod, fact lifecycle.Fact) {
 }
 
 func (s *screen) exited(name string, f lifecycle.ContainerExited) {
-	for _, w := range s.writers {
+	s.writers = slices.DeleteFunc(s.writers, func(w *lineWriter) bool {
+		if w.container != name {
+			return false
+		}
 		w.flush()
-	}
+		return true
+	})
 	switch {
 	case f.ExitCode != 0 && f.Message != "":
 		s.line(fmt.Sprintf("%s ended with %d (%s): %s", name, f.ExitCode, f.Reason, f.Message))
