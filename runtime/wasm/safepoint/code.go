@@ -7,6 +7,7 @@ const (
 	opIf           = 0x04
 	opElse         = 0x05
 	opEnd          = 0x0b
+	opBr           = 0x0c
 	opBrIf         = 0x0d
 	opReturn       = 0x0f
 	opCall         = 0x10
@@ -23,7 +24,7 @@ const (
 	opI64Const     = 0x42
 	opI32LtS       = 0x48
 	opI32LtU       = 0x49
-	opI32GtU       = 0x4b
+	opI32GtS       = 0x4a
 	opI32LeU       = 0x4d
 	opI64GtU       = 0x56
 	opI32Add       = 0x6a
@@ -48,15 +49,19 @@ const (
 // An edit changes a function's body at one place.
 type edit struct {
 	kind     editKind
+	split    bool   // of a loop: it becomes two, see appendLoop
 	from, to int    // bytes of the source that it replaces; from==to inserts
 	value    uint32 // by kind
+	loop     int    // of a label or end: the index of the edit of the loop it leaves
 }
 
 type editKind byte
 
 const (
 	editIndex  editKind = iota // write the function index value
-	editLoop                   // loop header; value is its weight
+	editLoop                   // head of a loop; value is its weight
+	editLabel                  // write the label value, which leaves a loop that may be split
+	editEnd                    // end of a loop that may be split
 	editCharge                 // charge the size on top of the stack; value is the shift
 	editCall                   // call the function value instead
 	editWait                   // value: memory.atomic.wait's index of host function; the offset is in wait
@@ -82,16 +87,20 @@ type body struct {
 }
 
 type control struct {
-	op    byte
-	at    int // offset of its body
-	extra int // extraWeight before it
-	edit  int // of a loop
+	op     byte
+	at     int  // offset of its body
+	extra  int  // extraWeight before it
+	edit   int  // of a loop
+	inner  bool // a loop without loops in it
+	outer  int  // of a loop: the one around it, or -1
+	params bool // a loop that takes operands
 }
 
 // walker is reused from function to function.
 type walker struct {
 	m        *module
 	controls []control
+	loop     int // index in controls of the innermost loop, or -1
 	body     body
 }
 
@@ -121,6 +130,7 @@ func (w *walker) function(r *reader, params int) *body {
 	b.locals = params + int(locals)
 	b.codeFrom = r.pos
 	w.controls = append(w.controls[:0], control{op: opBlock, at: r.pos})
+	w.loop = -1
 	for len(w.controls) > 0 {
 		w.instruction(r)
 		if r.err != nil {
@@ -141,8 +151,17 @@ func (w *walker) push(r *reader, op byte) {
 }
 
 func (w *walker) label(r *reader) {
-	if l := r.u32(); r.err == nil && l >= uint32(len(w.controls)) {
+	from := r.pos
+	l := r.u32()
+	if r.err == nil && l >= uint32(len(w.controls)) {
 		r.fail("unknown label %d", l)
+	}
+	if r.err != nil {
+		return
+	}
+	target := len(w.controls) - 1 - int(l)
+	if w.loop >= 0 && target < w.loop && w.controls[w.loop].inner {
+		w.body.edits = append(w.body.edits, edit{kind: editLabel, from: from, to: r.pos, value: l, loop: w.controls[w.loop].edit})
 	}
 }
 
@@ -152,17 +171,20 @@ func (w *walker) index(r *reader, n int, what string) {
 	}
 }
 
-func (w *walker) blockType(r *reader) {
+// blockType returns how many operands a block of the type takes.
+func (w *walker) blockType(r *reader) int {
 	if t := r.signed(33); r.err == nil {
 		switch {
 		case t == -64 || t >= -0x17 && t < 0: // empty, or one value type
 		case t == -0x1d || t == -0x1c: // (ref null ht), (ref ht)
 			heapType(r)
 		case t >= 0 && t < int64(len(w.m.params)):
+			return w.m.params[t]
 		default:
 			r.fail("unknown block type %d", t)
 		}
 	}
+	return 0
 }
 
 func (w *walker) instruction(r *reader) {
@@ -171,12 +193,10 @@ func (w *walker) instruction(r *reader) {
 	op := r.byte()
 	switch {
 	case op == opBlock || op == opLoop || op == opIf:
-		w.blockType(r)
+		params := w.blockType(r)
 		w.push(r, op)
 		if op == opLoop {
-			b.loops = true
-			w.controls[len(w.controls)-1].edit = len(b.edits)
-			b.edits = append(b.edits, edit{kind: editLoop, from: r.pos, to: r.pos})
+			w.enterLoop(r, at, params)
 		}
 	case op == opElse:
 		if top := &w.controls[len(w.controls)-1]; top.op != opIf {
@@ -187,7 +207,7 @@ func (w *walker) instruction(r *reader) {
 	case op == opEnd:
 		top := w.controls[len(w.controls)-1]
 		if top.op == opLoop {
-			b.edits[top.edit].value = weight(at - top.at + b.extraWeight - top.extra)
+			w.leaveLoop(top, at)
 		}
 		w.controls = w.controls[:len(w.controls)-1]
 	case op == opTryTable:
@@ -278,6 +298,31 @@ func (w *walker) instruction(r *reader) {
 	default:
 		r.pos = at
 		r.fail("unknown instruction %#x", op)
+	}
+}
+
+func (w *walker) enterLoop(r *reader, at, params int) {
+	b := &w.body
+	b.loops = true
+	if w.loop >= 0 {
+		w.controls[w.loop].inner = false
+	}
+	// Only loops without loops in them are split: there the time goes, and no
+	// branch leaves more than one of them.
+	top := &w.controls[len(w.controls)-1]
+	top.edit, top.outer, top.inner, top.params = len(b.edits), w.loop, true, params > 0
+	w.loop = len(w.controls) - 1
+	b.edits = append(b.edits, edit{kind: editLoop, from: at, to: r.pos})
+}
+
+func (w *walker) leaveLoop(top control, at int) {
+	b := &w.body
+	e := &b.edits[top.edit]
+	e.value = weight(at - top.at + b.extraWeight - top.extra)
+	e.split = top.inner && !top.params
+	w.loop = top.outer
+	if e.split {
+		b.edits = append(b.edits, edit{kind: editEnd, from: at, to: at, loop: top.edit})
 	}
 }
 

@@ -229,8 +229,8 @@ func (m *module) appendBody(out []byte, b *body) []byte {
 		}
 		a := asm{out}
 		a.op(opGlobalGet, m.counter()).constant(int32(cost)).op(opI32Sub).op(opLocalTee, spare).op(opGlobalSet, m.counter())
-		a.op(opLocalGet, spare).constant(0).op(opI32LtS)
-		a.op(opIf, voidBlock).constant(int32(flags)).op(opCall, uint32(m.importedFuncs)).op(opGlobalSet, m.counter()).op(opEnd)
+		a.unlikely(func() { a.op(opLocalGet, spare).constant(0).op(opI32LtS) })
+		a.constant(int32(flags)).op(opCall, uint32(m.importedFuncs)).op(opGlobalSet, m.counter()).op(opEnd)
 		out = a.out
 	}
 	return m.appendCode(out, b, count, flags)
@@ -246,12 +246,16 @@ func (m *module) appendCode(out []byte, b *body, count, flags uint32) []byte {
 		case editIndex:
 			a.out = appendU32(a.out, e.value)
 		case editLoop:
-			a.op(opLocalGet, count).constant(int32(e.value)).op(opI32Add).op(opLocalTee, count)
-			a.constant(flushEvery).op(opI32GtU)
-			a.op(opIf, voidBlock)
-			a.op(opLocalGet, count).constant(int32(flags)).op(opCall, m.helper(helperCharge))
-			a.constant(0).op(opLocalSet, count)
-			a.op(opEnd)
+			m.appendLoop(&a, &e, count, flags)
+		case editLabel:
+			if b.edits[e.loop].split {
+				e.value++
+			}
+			a.out = appendU32(a.out, e.value)
+		case editEnd:
+			if b.edits[e.loop].split {
+				a.op(opEnd)
+			}
 		case editCharge:
 			a.op(opLocalTee, count+1).op(opLocalGet, count+1)
 			a.constant(int32(e.value)).op(opI32ShrU).constant(int32(flags)).op(opCall, m.helper(helperCharge))
@@ -263,6 +267,46 @@ func (m *module) appendCode(out []byte, b *body, count, flags uint32) []byte {
 		}
 	}
 	return append(a.out, m.src[last:b.end]...)
+}
+
+// appendLoop writes the head of a loop. It must cost the compiler's loop as
+// little as possible, which takes knowledge of wazero's compiler. Where paths
+// meet, its register allocator goes on from the state of the path that was
+// written first, so the cold path must come second ([asm.unlikely]). A loop
+// variable that is live across a call is stored to the stack whenever it
+// changes, so the innermost loop must hold no call at all: it is split into an
+// outer loop, which calls, and an inner one, which only counts. A comparison
+// becomes one instruction with its branch only if nothing else goes to where
+// the branch goes.
+func (m *module) appendLoop(a *asm, e *edit, count, flags uint32) {
+	head := m.src[e.from:e.to]
+	a.out = append(a.out, head...)
+	if !e.split {
+		a.unlikely(func() {
+			a.op(opLocalGet, count).constant(int32(e.value)).op(opI32Add).op(opLocalTee, count)
+			a.constant(flushEvery).op(opI32GtS)
+		})
+		a.op(opLocalGet, count).constant(int32(flags)).op(opCall, m.helper(helperCharge))
+		a.constant(0).op(opLocalSet, count)
+		a.op(opEnd)
+		return
+	}
+	a.unlikely(func() { a.op(opLocalGet, count).constant(flushEvery).op(opI32GtS) })
+	a.op(opLocalGet, count).constant(int32(flags)).op(opCall, m.helper(helperCharge))
+	// The pass through the loop that led here is charged, and is yet to come.
+	a.constant(-int32(e.value)).op(opLocalSet, count)
+	a.op(opEnd)
+	a.out = append(a.out, head...)
+	a.op(opLocalGet, count).constant(int32(e.value)).op(opI32Add).op(opLocalTee, count)
+	a.constant(flushEvery).op(opI32GtS).op(opIf, voidBlock).op(opBr, 2).op(opEnd)
+}
+
+// unlikely begins a block that runs if the condition holds. It is not just an
+// if, so that the path around it is the first that goes to its end.
+func (a *asm) unlikely(condition func()) {
+	a.op(opBlock, voidBlock).op(opBlock, voidBlock)
+	condition()
+	a.op(opBrIf, 0).op(opBr, 1).op(opEnd)
 }
 
 // asm writes instructions.
