@@ -122,9 +122,12 @@ func hostFunction(f function) api.GoModuleFunc {
 		if p == nil {
 			panic(errNoProcess)
 		}
-		stack0 := uint64(f.call(ctx, p, guestMemory(mod), stack))
+		errno := f.call(ctx, p, guestMemory(mod), stack)
 		if len(stack) > 0 {
-			stack[0] = stack0
+			stack[0] = uint64(errno)
+		}
+		if errno == ErrnoINTR {
+			handleSignals(ctx)
 		}
 	}
 }

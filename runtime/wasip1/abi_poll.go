@@ -58,7 +58,9 @@ func (p *Process) pollOneoff(ctx context.Context, m memory, a []uint64, l *subsc
 		subs = append(subs, s)
 	}
 	p.subs = subs
-	p.poll(ctx, subs)
+	if errno := p.poll(ctx, subs); errno != 0 {
+		return errno
+	}
 	put32(res, putEvents(out, subs))
 	return 0
 }

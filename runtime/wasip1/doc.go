@@ -34,4 +34,11 @@
 // Done channel of the context they are called with and then panic with
 // sys.NewExitError(137), which wazero turns into the guest's exit. The engine
 // puts the true reason in its place.
+//
+// # Sleeping
+//
+// The context of a call may have the methods Leave and Enter, around sleeping,
+// so that other guests can run meanwhile, and Interrupted and Safepoint: a call
+// that sleeps when a signal comes returns EINTR, or what it has done so far,
+// and the guest's handler runs before the guest sees that.
 package wasip1

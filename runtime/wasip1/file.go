@@ -86,8 +86,8 @@ type file interface {
 	stat() (filestat, Errno)
 
 	// read and write return short counts as POSIX does. They may block, and then
-	// watch ctx and panic with killed when it is done. nonblock asks for
-	// EAGAIN instead.
+	// watch ctx and panic with killed when it is done, or return EINTR for a
+	// signal. nonblock asks for EAGAIN instead.
 	read(ctx context.Context, bufs [][]byte, nonblock bool) (int, Errno)
 	write(ctx context.Context, bufs [][]byte, nonblock bool) (int, Errno)
 	pread(bufs [][]byte, offset int64) (int, Errno)
@@ -110,30 +110,6 @@ type file interface {
 	unwatch(w *waker)
 
 	close() Errno
-}
-
-// waker wakes one sleeping host call. Waking it more than once, or while
-// nobody sleeps, is harmless: sleepers look again at what they wait for. A
-// signal that shall interrupt a sleeping call with EINTR would be one more case
-// in wait.
-type waker struct{ c chan struct{} }
-
-func newWaker() *waker { return &waker{c: make(chan struct{}, 1)} }
-
-func (w *waker) wake() {
-	select {
-	case w.c <- struct{}{}:
-	default:
-	}
-}
-
-// wait sleeps until woken; it panics with killed when ctx is done first.
-func (w *waker) wait(ctx context.Context) {
-	select {
-	case <-w.c:
-	case <-ctx.Done():
-		panic(killed)
-	}
 }
 
 // noFile answers everything in the way of a kind that does not have it.

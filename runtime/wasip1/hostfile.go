@@ -47,8 +47,22 @@ func (h *hostFile) patient(nonblock bool) bool { return h.f != nil && !nonblock 
 func (h *hostFile) transfer(ctx context.Context, bufs [][]byte, op func([]byte) (int, error), nonblock bool) (n int, errno Errno) {
 	if h.patient(nonblock) {
 		h.f.SetDeadline(time.Time{})
-		stop := context.AfterFunc(ctx, func() { h.f.SetDeadline(time.Unix(1, 0)) })
+		give := func() { h.f.SetDeadline(time.Unix(1, 0)) }
+		stop := context.AfterFunc(ctx, give)
 		defer stop()
+		if signal := interrupted(ctx); signal != nil {
+			over := make(chan struct{})
+			defer close(over)
+			go func() {
+				select {
+				case <-signal:
+					give()
+				case <-over:
+				}
+			}()
+		}
+		leave(ctx)
+		defer enter(ctx)
 	}
 	for _, b := range bufs {
 		if len(b) == 0 {
@@ -61,8 +75,10 @@ func (h *hostFile) transfer(ctx context.Context, bufs [][]byte, op func([]byte) 
 			continue
 		case err == nil, err == io.EOF, n > 0:
 			return n, 0
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
 			panic(killed)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return 0, ErrnoINTR
 		}
 		return 0, toErrno(err)
 	}

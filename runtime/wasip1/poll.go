@@ -35,8 +35,9 @@ type subscription struct {
 	hangup bool
 }
 
-// poll waits until at least one subscription fires, and marks all that did.
-func (p *Process) poll(ctx context.Context, subs []subscription) {
+// poll waits until at least one subscription fires, and marks all that did. It
+// returns EINTR when a signal comes first.
+func (p *Process) poll(ctx context.Context, subs []subscription) Errno {
 	if ctx.Err() != nil {
 		panic(killed)
 	}
@@ -52,15 +53,18 @@ func (p *Process) poll(ctx context.Context, subs []subscription) {
 		}
 	}
 	if p.check(subs) {
-		return
+		return 0
 	}
 	if asleep {
 		p.watch(subs)
 		defer p.unwatch(subs)
 	}
 	for !p.check(subs) {
-		p.sleep(ctx, next)
+		if errno := p.sleep(ctx, next); errno != 0 {
+			return errno
+		}
 	}
+	return 0
 }
 
 // arm computes when a clock subscription is due.
@@ -131,14 +135,13 @@ func (p *Process) unwatch(subs []subscription) {
 	}
 }
 
-// sleep returns when woken or at the time until on the monotonic clock. A
-// signal that shall end the sleep with EINTR would be one more case here.
-func (p *Process) sleep(ctx context.Context, until int64) {
+// sleep returns when woken or at the time until on the monotonic clock, and
+// with EINTR for a signal.
+func (p *Process) sleep(ctx context.Context, until int64) Errno {
 	began := time.Now()
 	defer func() { p.blocked += time.Since(began) }()
 	if until == never {
-		p.wake.wait(ctx)
-		return
+		return p.wake.wait(ctx, nil)
 	}
 	now, _ := p.now(clockMonotonic)
 	d := time.Duration(until - now)
@@ -147,12 +150,6 @@ func (p *Process) sleep(ctx context.Context, until int64) {
 	} else {
 		p.timer.Reset(d)
 	}
-	select {
-	case <-p.timer.C:
-	case <-p.wake.c:
-		p.timer.Stop()
-	case <-ctx.Done():
-		p.timer.Stop()
-		panic(killed)
-	}
+	defer p.timer.Stop()
+	return p.wake.wait(ctx, p.timer.C)
 }

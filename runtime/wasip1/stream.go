@@ -3,6 +3,7 @@ package wasip1
 import (
 	"context"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -108,17 +109,21 @@ func (s *input) read(ctx context.Context, bufs [][]byte, nonblock bool) (int, Er
 			return 0, ErrnoAGAIN
 		}
 		s.watch(s.self, false)
-		s.waitReady(ctx)
+		if errno := s.waitReady(ctx); errno != 0 {
+			return 0, errno
+		}
 	}
 }
 
-func (s *input) waitReady(ctx context.Context) {
+func (s *input) waitReady(ctx context.Context) Errno {
 	defer s.unwatch(s.self)
 	for {
 		if ready, _, _ := s.poll(false); ready {
-			return
+			return 0
 		}
-		s.self.wait(ctx)
+		if errno := s.self.wait(ctx, nil); errno != 0 {
+			return errno
+		}
 	}
 }
 
@@ -174,16 +179,21 @@ func (s *input) unwatch(w *waker) {
 // shut ends the goroutine, at once or when its Read returns.
 func (s *input) shut() { close(s.ask) }
 
+// patience is how often a guest lets others run before it takes a write to be
+// one that blocks.
+const patience = 4
+
 // output is stdout or stderr: an io.Writer behind a goroutine, since a Write
 // may block for as long as it likes and a kill must not wait for it. The guest
 // does wait, so its bytes are with the writer when the call returns; they are
 // copied first, so that a Write left behind does not read freed guest memory.
 type output struct {
 	noFile
-	w     io.Writer // nil: discards
-	kind  uint8
-	ino   uint64
-	since time.Time
+	w      io.Writer // nil: discards
+	prompt bool      // w does not block: no goroutine is needed
+	kind   uint8
+	ino    uint64
+	since  time.Time
 
 	started bool
 	buf     []byte
@@ -192,8 +202,8 @@ type output struct {
 	stuck   bool // a killed call left a Write behind
 }
 
-func newOutput(w io.Writer, kind uint8, ino uint64) *output {
-	return &output{w: w, kind: kind, ino: ino, since: time.Now(), work: make(chan int), done: make(chan error, 1)}
+func newOutput(w io.Writer, prompt bool, kind uint8, ino uint64) *output {
+	return &output{w: w, prompt: prompt, kind: kind, ino: ino, since: time.Now(), work: make(chan int), done: make(chan error, 1)}
 }
 
 func (s *output) filetype() uint8         { return s.kind }
@@ -212,6 +222,9 @@ func (s *output) pump() {
 func (s *output) write(ctx context.Context, bufs [][]byte, _ bool) (n int, errno Errno) {
 	if s.w == nil {
 		return total(bufs), 0
+	}
+	if s.prompt {
+		return s.writeNow(ctx, bufs)
 	}
 	if s.stuck {
 		return 0, ErrnoIO
@@ -245,11 +258,40 @@ func (s *output) write(ctx context.Context, bufs [][]byte, _ bool) (n int, errno
 	return n + len(chunk), 0
 }
 
+// writeNow writes on the guest's goroutine.
+func (s *output) writeNow(ctx context.Context, bufs [][]byte) (n int, errno Errno) {
+	for _, b := range bufs {
+		for len(b) > 0 {
+			if n > 0 && ctx.Err() != nil {
+				panic(killed)
+			}
+			m, err := s.w.Write(b[:min(len(b), maxChunk)])
+			n, b = n+max(m, 0), b[max(m, 0):]
+			if err != nil {
+				return n, toErrno(err)
+			}
+		}
+	}
+	return n, 0
+}
+
 func (s *output) flush(ctx context.Context, chunk []byte) Errno {
 	s.buf = chunk
 	s.work <- len(chunk)
+	// Most writers are quick. Who gave its place up for each line would wait for
+	// the slices of all others.
+	for range patience {
+		runtime.Gosched()
+		select {
+		case err := <-s.done:
+			return toErrno(err)
+		default:
+		}
+	}
+	leave(ctx)
 	select {
 	case err := <-s.done:
+		enter(ctx)
 		return toErrno(err)
 	case <-ctx.Done():
 	}

@@ -8,13 +8,27 @@ import "context"
 // with (not in one derived from it).
 type Interruptible interface {
 	// Interrupted is closed when a signal waits for the guest's handler. It is
-	// nil while the handler runs, because nothing interrupts that. Like
+	// nil while the handler runs, because nothing interrupts that, and in modules
+	// without one. Like
 	// Safepoint it may be called only on the goroutine of the host call.
 	Interrupted() <-chan struct{}
 	// Safepoint runs the guest's signal handler for what is pending, and does
 	// not return if the guest is to end. The guest's memory may have grown
 	// when it returns.
 	Safepoint()
+}
+
+// Blocking is implemented by the context of every host call, as [Interruptible]
+// is. Only so many guests execute at a time, and a host call that sleeps gives
+// its guest's place to another one. Both methods may be called only on the
+// goroutine of the host call.
+type Blocking interface {
+	// Leave is called before sleeping. It never blocks. Until Enter the guest's
+	// memory may be used, but its code does not run.
+	Leave()
+	// Enter is called after sleeping, and before Safepoint. It waits for a place
+	// and does not return if the guest is to end. Without Leave it does nothing.
+	Enter()
 }
 
 // guestContext is the context of an instance's calls. It is a type of its own
@@ -34,7 +48,7 @@ func (c *guestContext) Value(key any) any {
 }
 
 func (c *guestContext) Interrupted() <-chan struct{} {
-	if c.instance.handling {
+	if c.instance.handling || !c.instance.module.info.handler {
 		return nil
 	}
 	return c.instance.wake.Load().c

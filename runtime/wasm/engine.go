@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -45,6 +46,9 @@ type Config struct {
 	// Interpreter runs guests without compiling them: 10 to 100 times slower,
 	// on every platform. It is the default where wazero has no compiler.
 	Interpreter bool
+	// Slots is how many guests execute at a time; others wait for their turn.
+	// Zero is GOMAXPROCS as it is when the Engine is made.
+	Slots int
 	// Hosts register host modules, once per wazero.Runtime that the Engine makes.
 	Hosts []HostModule
 }
@@ -61,6 +65,8 @@ type Engine struct {
 	cached wazero.Runtime
 	plain  func() (wazero.Runtime, error)
 
+	scheduler *scheduler
+
 	mu        sync.Mutex
 	closed    bool
 	modules   map[string]*Module
@@ -71,6 +77,10 @@ type Engine struct {
 // New returns an Engine with its host modules registered.
 func New(ctx context.Context, c Config) (*Engine, error) {
 	e := &Engine{config: c, modules: map[string]*Module{}, instances: map[*Instance]struct{}{}}
+	if c.Slots <= 0 {
+		c.Slots = runtime.GOMAXPROCS(0)
+	}
+	e.scheduler = newScheduler(c.Slots)
 	// The runtime outlives the call that made it.
 	ctx = context.WithoutCancel(ctx)
 	e.plain = sync.OnceValues(func() (wazero.Runtime, error) { return e.newRuntime(ctx, nil) })

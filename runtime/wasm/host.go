@@ -33,7 +33,9 @@ func hostSafepoint(ctx context.Context, stack []uint64) {
 	}
 	g.instance.crossed.Add(1)
 	g.instance.safepoint(ctx, stack[0]&safepoint.FlagSignals != 0)
-	g.instance.yield()
+	if !g.instance.turn.safepoint(g.Done()) {
+		g.instance.killed()
+	}
 	stack[0] = g.instance.budget()
 }
 
@@ -83,14 +85,17 @@ func sleep(ctx context.Context, timeout int64) {
 		<-expired
 		return
 	}
+	g.Leave()
+	defer g.Enter()
 	for {
 		select {
 		case <-expired:
 			return
 		case <-g.Interrupted():
+			g.Enter()
 			g.Safepoint()
+			g.Leave()
 		case <-ctx.Done():
-			g.Safepoint() // does not return
 			return
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -47,6 +47,9 @@ type InstanceConfig struct {
 	// MemoryLimit bounds the linear memory in bytes; zero is unlimited. A guest
 	// that would exceed it ends OOMKilled with exit code 137 (OOM-06).
 	MemoryLimit int64
+	// CPUShares is the guest's weight against others when more want to run than
+	// can: 2 to 262144 (RES-04); zero is 1024, the shares of one core.
+	CPUShares int64
 	// Context returns the context of the guest's host calls, made from the one
 	// it is given: the place to put the state of host functions.
 	Context func(context.Context) context.Context
@@ -56,6 +59,9 @@ type InstanceConfig struct {
 type Stats struct {
 	MemoryBytes int64  // linear memory now
 	Safepoints  uint64 // how often its budget has run out
+	// CPUTime is how long it has executed, up to its last slice, which ends when
+	// it sleeps or another guest's turn comes.
+	CPUTime time.Duration
 }
 
 // Instance is one running copy of a module. Its methods are safe for
@@ -65,6 +71,7 @@ type Instance struct {
 	module *Module
 	cancel context.CancelFunc
 	memory *allocator
+	turn   *turn
 	done   chan struct{}
 	exit   Exit // set before done is closed
 
@@ -100,7 +107,7 @@ func (e *Engine) Start(ctx context.Context, m *Module, c InstanceConfig) (*Insta
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	i := &Instance{name: c.Name, module: m, done: make(chan struct{})}
+	i := &Instance{name: c.Name, module: m, turn: e.scheduler.newTurn(c.CPUShares), done: make(chan struct{})}
 	i.wake.Store(newEvent())
 	i.memory = &allocator{limit: c.MemoryLimit, exceeded: i.outOfMemory}
 
@@ -144,6 +151,11 @@ func (i *Instance) run(ctx *guestContext) (exit Exit) {
 			exit = i.exitOf(fmt.Errorf("%v", r))
 		}
 	}()
+	if !i.turn.take(ctx.Done()) {
+		i.Kill() // should it be the context of its creator that has ended
+		return *i.stop.Load()
+	}
+	defer i.turn.leave()
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
 	// The module's start section, if any, runs here already.
 	mod, err := i.module.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, i.memory), i.module.code, config)
@@ -205,7 +217,7 @@ func (i *Instance) Exit() Exit {
 
 // Stats returns current figures.
 func (i *Instance) Stats() Stats {
-	return Stats{MemoryBytes: i.memory.size.Load(), Safepoints: i.crossed.Load()}
+	return Stats{MemoryBytes: i.memory.size.Load(), Safepoints: i.crossed.Load(), CPUTime: i.turn.usage()}
 }
 
 // Kill ends the guest with exit code 137, at its next safepoint or when the
@@ -294,10 +306,6 @@ func (i *Instance) handle(ctx context.Context) {
 		}
 	}
 }
-
-// yield lets others have the processor. A guest that comes back from it has
-// also let Go stop the world.
-func (i *Instance) yield() { runtime.Gosched() }
 
 // budget is what a guest may do until its next safepoint.
 func (i *Instance) budget() uint64 { return safepoint.Budget }

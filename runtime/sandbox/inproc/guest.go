@@ -245,6 +245,7 @@ func (g *guest) Start(ctx context.Context) error {
 	instance, err := g.sandbox.cfg.Engine.Start(context.WithoutCancel(ctx), g.module, wasm.InstanceConfig{
 		Name:        g.id,
 		MemoryLimit: g.config.Resources.MemoryBytes,
+		CPUShares:   g.config.Resources.CPUShares,
 		Context:     func(ctx context.Context) context.Context { return wasip1.WithProcess(ctx, g.process) },
 	})
 	if err != nil {
