@@ -32,6 +32,10 @@ type ProcessConfig struct {
 	// Stdout and Stderr get each write as it is made, from one goroutine each. A
 	// guest waits for the Write, but can be killed while it waits. Nil discards.
 	Stdout, Stderr io.Writer
+	// Prompt says that a Write of Stdout or Stderr does not wait for anybody, as
+	// that of a log file: it is made on the guest's goroutine, where a kill has to
+	// wait for its end.
+	Prompt bool
 	// TTY makes the three streams character devices, which guests take for a
 	// terminal; otherwise they look like pipes.
 	TTY bool
@@ -105,8 +109,8 @@ func NewProcess(c ProcessConfig) (*Process, error) {
 		ns:     ns,
 		fds:    table{max: c.MaxFDs},
 		stdin:  newInput(c.Stdin, kind),
-		stdout: newOutput(c.Stdout, kind, 2),
-		stderr: newOutput(c.Stderr, kind, 3),
+		stdout: newOutput(c.Stdout, c.Prompt, kind, 2),
+		stderr: newOutput(c.Stderr, c.Prompt, kind, 3),
 		start:  time.Now(),
 		wake:   newWaker(),
 	}

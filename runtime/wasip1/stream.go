@@ -267,8 +267,11 @@ func (s *output) writeNow(ctx context.Context, bufs [][]byte) (n int, errno Errn
 			}
 			m, err := s.w.Write(b[:min(len(b), maxChunk)])
 			n, b = n+max(m, 0), b[max(m, 0):]
-			if err != nil {
+			switch {
+			case err != nil:
 				return n, toErrno(err)
+			case m <= 0:
+				return n, ErrnoIO
 			}
 		}
 	}
