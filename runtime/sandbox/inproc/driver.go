@@ -82,6 +82,7 @@ type podSandbox struct {
 
 	network *podnet.Namespace
 	infra   *wasm.Instance
+	pause   *wasip1.Process // of infra
 
 	mu       sync.Mutex
 	modules  map[string]*wasm.Module // by digest: see module
@@ -185,6 +186,7 @@ func (s *podSandbox) startInfra(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.pause = process
 	s.infra, err = s.cfg.Engine.Start(context.WithoutCancel(ctx), module, wasm.InstanceConfig{
 		Name:    s.id + "/pause",
 		Context: func(ctx context.Context) context.Context { return wasip1.WithProcess(ctx, process) },
@@ -196,6 +198,9 @@ func (s *podSandbox) stopInfra(context.Context) error {
 	if s.infra != nil {
 		s.infra.Kill()
 		<-s.infra.Done()
+	}
+	if s.pause != nil {
+		return s.pause.Close()
 	}
 	return nil
 }

@@ -28,6 +28,9 @@ const (
 	terminationFileBytes = 4096
 	terminationLogBytes  = 2048
 	terminationLogLines  = 80
+	// engineMessageBytes bounds what the engine says: names in it are the
+	// module's, and may be as long as the module.
+	engineMessageBytes = 1024
 )
 
 // guest implements sandbox.Container.
@@ -43,9 +46,9 @@ type guest struct {
 
 	mu       sync.Mutex
 	instance *wasm.Instance // nil until Start
-	ended    bool
+	ended    bool           // set once, by whoever then calls end
 	done     chan struct{}
-	status   sandbox.ExitStatus
+	status   sandbox.ExitStatus // before done is closed
 }
 
 // Create implements sandbox.Sandbox.
@@ -88,7 +91,7 @@ func (g *guest) create(ctx context.Context) error {
 		return cfg.Images.Module(ctx, g.config.Module)
 	})
 	if err != nil {
-		return &sandbox.ImageError{Err: fmt.Errorf("image %q: %w", g.config.Image, err)}
+		return &sandbox.ImageError{Err: &briefError{fmt.Errorf("image %q: %w", g.config.Image, err)}}
 	}
 	g.module = module
 	img := image.Image{Ref: g.config.ImageRef, ID: g.config.ImageID, Module: g.config.Module}
@@ -117,9 +120,25 @@ func (g *guest) create(ctx context.Context) error {
 		Stdin:  stdio.Stdin,
 		Stdout: tee(stdout, stdio.Stdout),
 		Stderr: tee(stderr, stdio.Stderr),
+		Prompt: stdio.Stdout == nil && stdio.Stderr == nil, // the log alone
 		Root:   fs,
 	})
 	return err
+}
+
+// briefError is an error with a message of bounded length.
+type briefError struct{ error }
+
+func (e *briefError) Error() string { return clip(e.error.Error(), engineMessageBytes) }
+func (e *briefError) Unwrap() error { return e.error }
+
+// clip shortens what is longer than n bytes, and makes what a guest or a module
+// has said text.
+func clip(s string, n int) string {
+	if len(s) > n {
+		s = s[:n] + "..."
+	}
+	return strings.ToValidUTF8(s, "\ufffd")
 }
 
 // withPWD tells the guest its working directory where wasip1 programs look for
@@ -138,7 +157,23 @@ func tee(log, live io.Writer) io.Writer {
 	if live == nil {
 		return log
 	}
-	return io.MultiWriter(log, live)
+	return &liveWriter{log: log, live: live}
+}
+
+// liveWriter writes to a log and to somebody who looks on. That nobody looks on
+// any more is not the guest's concern.
+type liveWriter struct {
+	log, live io.Writer
+	gone      bool
+}
+
+func (w *liveWriter) Write(p []byte) (int, error) {
+	n, err := w.log.Write(p)
+	if err == nil && !w.gone {
+		_, gone := w.live.Write(p)
+		w.gone = gone != nil
+	}
+	return n, err
 }
 
 func (g *guest) root() string               { return filepath.Join(g.dir, "root") }
@@ -238,8 +273,8 @@ func (g *guest) makePlaces(mounts []wasip1.Mount) error {
 // Start implements sandbox.Container.
 func (g *guest) Start(ctx context.Context) error {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.ended {
+		g.mu.Unlock()
 		return errors.New("the container was killed before it started")
 	}
 	instance, err := g.sandbox.cfg.Engine.Start(context.WithoutCancel(ctx), g.module, wasm.InstanceConfig{
@@ -248,15 +283,17 @@ func (g *guest) Start(ctx context.Context) error {
 		CPUShares:   g.config.Resources.CPUShares,
 		Context:     func(ctx context.Context) context.Context { return wasip1.WithProcess(ctx, g.process) },
 	})
+	g.instance, g.ended = instance, err != nil
+	g.mu.Unlock()
 	if err != nil {
 		g.end(wasm.Exit{Code: 128, Reason: "StartError", Message: err.Error()})
-		return err
+		return &briefError{err}
 	}
-	g.instance = instance
 	go func() {
 		<-instance.Done()
 		g.mu.Lock()
-		defer g.mu.Unlock()
+		g.ended = true
+		g.mu.Unlock()
 		g.end(instance.Exit())
 	}()
 	return nil
@@ -273,12 +310,15 @@ func (g *guest) Signal(signal int) {
 // at once.
 func (g *guest) Kill() {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.instance != nil {
-		g.instance.Kill()
-		return
+	instance, unstarted := g.instance, g.instance == nil && !g.ended
+	g.ended = g.ended || unstarted
+	g.mu.Unlock()
+	switch {
+	case instance != nil:
+		instance.Kill()
+	case unstarted:
+		go g.end(wasm.Exit{Code: 137, Reason: "Error"})
 	}
-	g.end(wasm.Exit{Code: 137, Reason: "Error"})
 }
 
 func (g *guest) live() *wasm.Instance {
@@ -287,13 +327,10 @@ func (g *guest) live() *wasm.Instance {
 	return g.instance
 }
 
-// end records how the guest ended and lets go of what it held. The caller holds
-// g.mu.
+// end records how the guest ended and lets go of what it held. It is called
+// once. It takes as long as the removal of whatever files the guest has left, and
+// so holds no lock: nobody else may have to wait for that.
 func (g *guest) end(exit wasm.Exit) {
-	if g.ended {
-		return
-	}
-	g.ended = true
 	g.closeStreams()
 	g.status = sandbox.ExitStatus{Code: exit.Code, Reason: exit.Reason, Message: g.terminationMessage(exit)}
 	if err := g.release(); err != nil {
@@ -319,13 +356,15 @@ func (g *guest) terminationMessage(exit wasm.Exit) string {
 			message = fmt.Sprintf("Error on reading termination message from logs: %v", err)
 		}
 	}
+	message = strings.ToValidUTF8(message, "\ufffd") // the guest's words
+	why := clip(exit.Message, engineMessageBytes)
 	switch {
-	case exit.Message == "":
+	case why == "":
 		return message
 	case message == "":
-		return exit.Message
+		return why
 	}
-	return exit.Message + ": " + message
+	return why + ": " + message
 }
 
 // lastBytes reads at most the last n bytes of a file that the guest may have

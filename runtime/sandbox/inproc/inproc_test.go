@@ -3,16 +3,20 @@ package inproc
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -262,6 +266,49 @@ func TestExitStatus(t *testing.T) {
 				t.Errorf("%+v, want %+v with message %q; output:\n%s", got, tt.want, tt.message, out)
 			}
 		})
+	}
+}
+
+// Whatever a guest leaves as its message, the status has text of bounded length.
+func TestTMSG02HostileMessage(t *testing.T) {
+	got, _ := sharedNode(t).run(t, nil, "write /dev/termination-log "+strings.Repeat("x", 9000)+strings.Repeat("\xff", 100)+"end", "exit 1")
+	if n := len(got.Message); n > 4096 || !utf8.ValidString(got.Message) || !strings.HasSuffix(got.Message, "xx\ufffdend") {
+		t.Errorf("%d bytes: %q", n, got.Message)
+	}
+}
+
+// A module's names are as long as its author likes.
+func TestLongErrorOfModule(t *testing.T) {
+	n := sharedNode(t)
+	n.module = filepath.Join(n.dir, "long.wasm")
+	name := strings.Repeat("n", 100_000)
+	text := func(s string) []byte { return append(binary.AppendUvarint(nil, uint64(len(s))), s...) }
+	imports := append([]byte{1}, slices.Concat(text("m"), text(name), []byte{0, 0})...)
+	module := slices.Concat([]byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x02"), text(string(imports)))
+	if err := os.WriteFile(n.module, module, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pod := n.pod(t, nil)
+	_, err := n.create(t, n.sandbox(t, pod), pod)
+	if err == nil || !strings.Contains(err.Error(), "module imports m.nnn") || len(err.Error()) > 2000 {
+		t.Errorf("error %.200v", err)
+	}
+}
+
+// gone is a terminal that was closed.
+type gone struct{}
+
+func (gone) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+func TestNobodyLooksOn(t *testing.T) {
+	n := sharedNode(t)
+	n.cfg.Stdio = func(container.Config) Stdio { return Stdio{Stdout: gone{}, Stderr: n} }
+	pod := n.pod(t, nil, "print one", "print two")
+	c := n.start(t, n.sandbox(t, pod), pod)
+	<-c.Done()
+	b, err := os.ReadFile(logs.Path(filepath.Join(n.dir, "logs"), "ns", "pod", string(pod.UID), "c", 0))
+	if err != nil || c.Status().Code != 0 || strings.Count(string(b), "\n") != 2 {
+		t.Errorf("%+v, log %q, %v", c.Status(), b, err)
 	}
 }
 
