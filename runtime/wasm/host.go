@@ -15,7 +15,7 @@ import (
 func instantiateHost(ctx context.Context, r wazero.Runtime) error {
 	const i32, i64 = api.ValueTypeI32, api.ValueTypeI64
 	_, err := r.NewHostModuleBuilder(safepoint.HostModule).
-		NewFunctionBuilder().WithGoFunction(api.GoFunc(hostSafepoint), []api.ValueType{i32}, []api.ValueType{i32}).
+		NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(hostSafepoint), []api.ValueType{i32}, []api.ValueType{i32}).
 		Export(safepoint.HostSafepoint).
 		NewFunctionBuilder().WithGoModuleFunction(hostWait(4), []api.ValueType{i32, i32, i64, i32}, []api.ValueType{i32}).
 		Export(safepoint.HostWait32).
@@ -25,18 +25,23 @@ func instantiateHost(ctx context.Context, r wazero.Runtime) error {
 	return err
 }
 
-func hostSafepoint(ctx context.Context, stack []uint64) {
+func hostSafepoint(ctx context.Context, mod api.Module, stack []uint64) {
 	g := guestOf(ctx)
 	if g == nil {
 		stack[0] = safepoint.Budget
 		return
 	}
-	g.instance.crossed.Add(1)
-	g.instance.safepoint(ctx, stack[0]&safepoint.FlagSignals != 0)
-	if !g.instance.turn.safepoint(g.Done()) {
-		g.instance.killed()
+	i := g.instance
+	i.crossed.Add(1)
+	i.meter.read(mod)
+	i.checkMemory(mod)
+	i.safepoint(ctx, stack[0]&safepoint.FlagSignals != 0)
+	if !i.turn.safepoint(g.Done()) {
+		i.killed()
 	}
-	stack[0] = g.instance.budget()
+	i.meter.read(mod) // a signal handler may have run
+	i.meter.left = int64(i.turn.budget)
+	stack[0] = uint64(i.turn.budget)
 }
 
 var errWaitBounds = errors.New("out of bounds or unaligned memory.atomic.wait")

@@ -13,8 +13,6 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/sys"
-
-	"github.com/wasmpod/wasmpod/runtime/wasm/safepoint"
 )
 
 // Reasons of an Exit (STATE-03).
@@ -44,8 +42,9 @@ type Exit struct {
 // InstanceConfig configures one instance.
 type InstanceConfig struct {
 	Name string // for messages
-	// MemoryLimit bounds the linear memory in bytes; zero is unlimited. A guest
-	// that would exceed it ends OOMKilled with exit code 137 (OOM-06).
+	// MemoryLimit bounds the linear memory, tables and stack together, in bytes;
+	// zero is unlimited. A guest that would exceed it ends OOMKilled with exit
+	// code 137 (OOM-06).
 	MemoryLimit int64
 	// CPUShares is the guest's weight against others when more want to run than
 	// can: 2 to 262144 (RES-04); zero is 1024, the shares of one core.
@@ -57,8 +56,13 @@ type InstanceConfig struct {
 
 // Stats of an instance.
 type Stats struct {
-	MemoryBytes int64  // linear memory now
-	Safepoints  uint64 // how often its budget has run out
+	MemoryBytes int64 // linear memory, tables and stack now
+	MemoryPeak  int64 // the most linear memory that it has had
+	// Fuel is the work that the guest was charged, in units of about 64 bytes of
+	// code executed, up to its last safepoint and in the end all of it. It is
+	// the same whenever and wherever a module does the same.
+	Fuel       uint64
+	Safepoints uint64 // how often its budget has run out
 	// CPUTime is how long it has executed, up to its last slice, which ends when
 	// it sleeps or another guest's turn comes.
 	CPUTime time.Duration
@@ -72,6 +76,7 @@ type Instance struct {
 	cancel context.CancelFunc
 	memory *allocator
 	turn   *turn
+	meter  meter
 	done   chan struct{}
 	exit   Exit // set before done is closed
 
@@ -83,6 +88,7 @@ type Instance struct {
 	// Only the guest's goroutine uses the following.
 	mod      api.Module
 	handling bool // the signal handler runs
+	outside  outside
 }
 
 // event is a channel that is closed at most once.
@@ -107,7 +113,7 @@ func (e *Engine) Start(ctx context.Context, m *Module, c InstanceConfig) (*Insta
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	i := &Instance{name: c.Name, module: m, turn: e.scheduler.newTurn(c.CPUShares), done: make(chan struct{})}
+	i := &Instance{name: c.Name, module: m, turn: e.scheduler.newTurn(c.CPUShares), meter: newMeter(), done: make(chan struct{})}
 	i.wake.Store(newEvent())
 	i.memory = &allocator{limit: c.MemoryLimit, exceeded: i.outOfMemory}
 
@@ -168,13 +174,18 @@ func (i *Instance) run(ctx *guestContext) (exit Exit) {
 	}
 	defer mod.Close(context.WithoutCancel(ctx))
 	i.mod = mod
-	ctx.Safepoint() // it may have been killed or signalled meanwhile
-	_, err = mod.ExportedFunction(entryName).Call(ctx)
+	defer i.meter.read(mod)
+	i.checkMemory(mod) // tables
+	ctx.Safepoint()    // it may have been killed or signalled meanwhile
+	entry := mod.ExportedFunction(entryName)
+	i.outside.enter(entry)
+	_, err = entry.Call(ctx)
 	return i.exitOf(err)
 }
 
 func (i *Instance) finish() {
 	i.memory.free() // where wazero had no module to close
+	i.outside.bytes.Store(0)
 	e := i.module.engine
 	e.mu.Lock()
 	delete(e.instances, i)
@@ -217,7 +228,13 @@ func (i *Instance) Exit() Exit {
 
 // Stats returns current figures.
 func (i *Instance) Stats() Stats {
-	return Stats{MemoryBytes: i.memory.size.Load(), Safepoints: i.crossed.Load(), CPUTime: i.turn.usage()}
+	return Stats{
+		MemoryBytes: i.memory.size.Load() + i.outside.bytes.Load(),
+		MemoryPeak:  i.memory.peak.Load(),
+		Fuel:        i.meter.fuel.Load(),
+		Safepoints:  i.crossed.Load(),
+		CPUTime:     i.turn.usage(),
+	}
 }
 
 // Kill ends the guest with exit code 137, at its next safepoint or when the
@@ -297,7 +314,11 @@ func (i *Instance) handle(ctx context.Context) {
 		for ; set != 0; set &= set - 1 {
 			sig := uint64(bits.TrailingZeros64(set) + 1)
 			// A new function each time: one that runs cannot be called again.
-			if _, err := i.mod.ExportedFunction(handlerName).Call(ctx, sig); err != nil {
+			handler := i.mod.ExportedFunction(handlerName)
+			before := i.outside.enter(handler)
+			_, err := handler.Call(ctx, sig)
+			i.outside.stack = before
+			if err != nil {
 				panic(err) // its exit or trap is that of the guest
 			}
 			if i.stop.Load() != nil {
@@ -306,6 +327,3 @@ func (i *Instance) handle(ctx context.Context) {
 		}
 	}
 }
-
-// budget is what a guest may do until its next safepoint.
-func (i *Instance) budget() uint64 { return safepoint.Budget }

@@ -13,6 +13,7 @@ type allocator struct {
 	limit    int64  // bytes; 0 is none
 	exceeded func() // called when growth would exceed it; does not return
 	size     atomic.Int64
+	peak     atomic.Int64
 	mem      *linearMemory
 }
 
@@ -67,6 +68,7 @@ func (m *linearMemory) Reallocate(size uint64) []byte {
 		m.committed = n
 	}
 	m.a.size.Store(int64(size))
+	m.a.peak.Store(max(m.a.peak.Load(), int64(size)))
 	if m.reserved != nil {
 		return m.reserved[:n:n]
 	}

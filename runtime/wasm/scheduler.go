@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/wasmpod/wasmpod/runtime/wasm/safepoint"
 	"github.com/wasmpod/wasmpod/runtime/wasm/schedule"
 )
 
@@ -26,8 +27,20 @@ const (
 	wakeCredit = sliceLength
 	// mostOwed is what one is owed that could not use all of its share.
 	mostOwed = 100 * time.Millisecond
-	// breather is how often a guest that goes on lets Go's own goroutines run.
-	breather = time.Millisecond
+	// interval is how long a guest should run between safepoints, and
+	// leastBudget where to stop in pursuit of it.
+	interval    = 250 * time.Microsecond
+	leastBudget = safepoint.Budget >> 6
+	// breather is how often a guest that goes on lets Go's own goroutines run,
+	// and compileBreather how often while a module is compiled: who compiles
+	// runs for 10 ms at a time, and guests would get nothing beside it.
+	breather        = 100 * time.Microsecond
+	compileBreather = 2 * time.Millisecond
+	// pollInterval is how often one of them sleeps for a moment while guests
+	// have all processors: Go's scheduler looks at the network when it has
+	// nothing else to do, and otherwise every 10 ms.
+	pollInterval = 250 * time.Microsecond
+	poll         = 2 * time.Microsecond
 )
 
 // scheduler bounds how many guests execute at a time and shares these slots by
@@ -35,14 +48,23 @@ const (
 // slots, however many guests are runnable, so that timers, network and garbage
 // collection find a processor.
 type scheduler struct {
-	waiting atomic.Int32 // tasks in queue, for a look without the lock
+	waiting   atomic.Int32 // tasks in queue, for a look without the lock
+	spare     atomic.Int32 // slots that are free
+	compiling atomic.Int32 // modules
+	polled    atomic.Int64 // when, since epoch
 
 	mu    sync.Mutex
 	queue schedule.Queue
-	free  int
 }
 
-func newScheduler(slots int) *scheduler { return &scheduler{free: slots} }
+// epoch is a time before all others.
+var epoch = time.Now()
+
+func newScheduler(slots int) *scheduler {
+	s := &scheduler{}
+	s.spare.Store(int32(slots))
+	return s
+}
 
 // turn is a guest's part in its scheduler. Only usage may be called from
 // another goroutine than the guest's.
@@ -53,12 +75,14 @@ type turn struct {
 	has     bool          // the guest has a slot
 	began   time.Time     // of its slice, in so far as not charged yet
 	breath  time.Time     // when Go's goroutines last had their chance
+	resumed time.Time     // when its code last went on from a safepoint; zero if it has slept since
+	budget  uint32        // until the next safepoint
 	crossed int           // safepoints in this slice
 	used    atomic.Int64  // nanoseconds of slices
 }
 
 func (s *scheduler) newTurn(shares int64) *turn {
-	t := &turn{s: s, granted: make(chan struct{}, 1)}
+	t := &turn{s: s, granted: make(chan struct{}, 1), budget: safepoint.Budget}
 	t.task = schedule.NewTask(shares, t)
 	return t
 }
@@ -67,8 +91,8 @@ func (s *scheduler) newTurn(shares int64) *turn {
 func (t *turn) take(done <-chan struct{}) bool {
 	s := t.s
 	s.mu.Lock()
-	if s.free > 0 { // then nobody waits
-		s.free--
+	if s.spare.Load() > 0 { // then nobody waits
+		s.spare.Add(-1)
 		s.queue.Run(t.task, wakeCredit)
 		s.mu.Unlock()
 		t.start()
@@ -114,6 +138,7 @@ func (t *turn) leave() {
 	}
 	t.charge(time.Now())
 	t.has = false
+	t.resumed = time.Time{}
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	t.s.next()
@@ -132,7 +157,7 @@ func (t *turn) charge(now time.Time) {
 func (s *scheduler) next() {
 	task := s.queue.Pop()
 	if task == nil {
-		s.free++
+		s.spare.Add(1)
 		return
 	}
 	s.waiting.Store(int32(s.queue.Len()))
@@ -144,14 +169,52 @@ func (s *scheduler) next() {
 func (t *turn) safepoint(done <-chan struct{}) bool {
 	t.crossed++
 	now := time.Now()
+	if !t.resumed.IsZero() {
+		t.adapt(now.Sub(t.resumed))
+	}
 	if t.s.waiting.Load() > 0 && t.over(now) {
-		return t.pass(now, done)
+		if !t.pass(now, done) {
+			return false
+		}
+		t.resumed = t.began
+		return true
 	}
-	if now.Sub(t.breath) >= breather {
-		runtime.Gosched()
-		t.breath = now
-	}
+	t.resumed = t.breathe(now)
 	return true
+}
+
+// adapt sets the next budget by how long the last one has lasted: what units
+// cost differs a thousandfold, between an empty loop and one that misses the
+// caches with every instruction.
+func (t *turn) adapt(lasted time.Duration) {
+	switch {
+	case lasted > 2*interval:
+		t.budget = max(leastBudget, uint32(int64(t.budget)*int64(interval)/int64(lasted)))
+	case lasted < interval/2:
+		t.budget = min(safepoint.Budget, t.budget+t.budget/4)
+	}
+}
+
+// breathe lets Go's own goroutines run, timers fire, and the network be looked
+// at. It returns the time.
+func (t *turn) breathe(now time.Time) time.Time {
+	s := t.s
+	pause := breather
+	if s.compiling.Load() > 0 {
+		pause = compileBreather
+	}
+	if now.Sub(t.breath) < pause {
+		return now
+	}
+	since, last := int64(now.Sub(epoch)), s.polled.Load()
+	// With a slot to spare there is an idle processor, or goroutines that need it.
+	if s.spare.Load() > 0 || since-last < int64(pollInterval) || !s.polled.CompareAndSwap(last, since) {
+		runtime.Gosched()
+	} else {
+		time.Sleep(poll)
+	}
+	t.breath = time.Now()
+	return t.breath
 }
 
 // over says whether to let a waiting guest go first.

@@ -20,6 +20,9 @@ func (m *moduleInfo) describe(err error) string {
 	text, _, _ = strings.Cut(text, "\n")
 	if cause, ok := strings.CutSuffix(text, " (recovered by wazero)"); ok {
 		text = "host function failed: " + cause
+		if cause == errStackOverflow.Error() { // which we have found, not wazero
+			text = "trap: " + cause
+		}
 	} else {
 		text = "trap: " + strings.TrimPrefix(text, "wasm error: ")
 	}
