@@ -17,8 +17,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/wasmpod/wasmpod/runtime/sandbox"
 	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
@@ -171,8 +169,7 @@ func (s *suite) image(t *testing.T, b *bomb) string {
 func (s *suite) run(t *testing.T, b *bomb, n int, image string) (o outcome) {
 	pod := b.pod(n, image)
 	if b.volume {
-		pod.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: s.shared}}}}
-		pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}
+		pod = withVolume(pod, s.shared)
 	}
 	begin := time.Now()
 	r, err := s.start(t.Context(), pod)

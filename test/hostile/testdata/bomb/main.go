@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -37,6 +38,8 @@ var bombs = map[string]func(arg int){
 	"paths":    paths,
 	"churn":    churn,
 	"mutate":   mutate,
+	"attack":   attack,
+	"proc":     proc,
 	"poll":     poll,
 	"random":   random,
 	"readdir":  readdir,
@@ -163,18 +166,115 @@ func churn(int) {
 	}
 }
 
-// mutate changes the tree of a shared volume under whoever walks through it.
+// mutate changes the tree of a shared volume under whoever walks through it: what
+// was a directory a moment ago is a link out of the volume, and the other way
+// round. Arguments are what the links shall lead to.
 func mutate(int) {
-	for {
-		os.MkdirAll("/v/a/b/c", 0o755)
-		os.Symlink("../../../../../..", "/v/link")
-		os.Rename("/v/a/b", "/v/kept")
-		os.Rename("/v/link", "/v/a/b")
-		os.Rename("/v/a/b", "/v/link")
-		os.Rename("/v/kept", "/v/a/b")
-		os.Rename("/v/a", "/v/moved")
-		os.Rename("/v/moved", "/v/a")
-		os.RemoveAll("/v/a/b/c")
+	targets := append([]string{"../../outside", "../outside", "../../../../../../..", "/proc/self/root"}, os.Args[2:]...)
+	for n := 0; ; n++ {
+		os.MkdirAll("/v/a/b/c", 0o777)
+		os.WriteFile("/v/a/b/secret", []byte("inside"), 0o666)
+		os.Symlink(targets[n%len(targets)], "/v/link")
+		for range 20 {
+			os.Rename("/v/a/b", "/v/kept")
+			os.Rename("/v/link", "/v/a/b")
+			os.Rename("/v/a/b", "/v/link")
+			os.Rename("/v/kept", "/v/a/b")
+			os.Rename("/v/a", "/v/moved")
+			os.Rename("/v/moved", "/v/a")
+			os.Rename("/v/a/b/c", "/v/c")
+			os.Rename("/v/c", "/v/a/b/c")
+		}
+		os.Remove("/v/link")
+	}
+}
+
+//go:wasmimport wasi_snapshot_preview1 path_open
+func pathOpen(dir int32, dirflags uint32, path unsafe.Pointer, n uint32, oflags uint32, rights, inheriting uint64, fdflags uint32, opened unsafe.Pointer) uint32
+
+//go:wasmimport wasi_snapshot_preview1 path_link
+func pathLink(from int32, flags uint32, path unsafe.Pointer, n uint32, to int32, newPath unsafe.Pointer, newN uint32) uint32
+
+// attack reads and writes where mutate is at work, for as many rounds as it is
+// told, and fails if it ever sees or reaches what is not the volume's.
+func attack(rounds int) {
+	seen := 0
+	look := func(how string, b []byte, err error) {
+		if err == nil && string(b) != "inside" && len(b) > 0 {
+			fail(fmt.Errorf("%s: read %q", how, b))
+		}
+		if err == nil {
+			seen++
+		}
+	}
+	open := func(dir int, path string, oflags uint32) (int, bool) {
+		var fd uint32
+		const rights = 1<<1 | 1<<14 // read, readdir
+		errno := pathOpen(int32(dir), 1, unsafe.Pointer(unsafe.StringData(path)), uint32(len(path)), oflags, rights, 1<<30-1, 0, unsafe.Pointer(&fd))
+		return int(fd), errno == 0
+	}
+	for range rounds {
+		for _, path := range []string{
+			"/v/a/b/secret", "/v/a/b/c/../secret", "/v/a/b/c/../../b/secret", "/v/a/../a/b/secret", "/v/link/secret",
+			"/v/link/outside/secret", "/v/a/b/outside/secret", "/v/a/b/c/../../../../outside/secret",
+		} {
+			b, err := os.ReadFile(path)
+			look(path, b, err)
+		}
+		// Through a directory that is held open while it moves.
+		if dir, ok := open(3, "v/a/b/c", 2); ok {
+			for _, path := range []string{"..", "../secret", "../../outside/secret", "../../../outside/secret", "./../..", "/v/a/b/secret"} {
+				if _, ok := open(dir, path, 0); ok {
+					fail(fmt.Errorf("opened %s from a directory", path))
+				}
+			}
+			syscall.Close(dir)
+		}
+		// Files that are made go where the volume is, or nowhere.
+		os.WriteFile("/v/a/b/planted", []byte("inside"), 0o666)
+		os.Mkdir("/v/a/b/dir", 0o777)
+		os.Symlink("x", "/v/a/b/symlink")
+		os.Rename("/v/a/b/planted", "/v/a/b/c/planted")
+		os.Chtimes("/v/a/b/secret", time.Unix(1, 0), time.Unix(1, 0))
+		os.Truncate("/v/a/b/secret2", 0)
+		const from, to = "v/a/b/secret", "v/hard"
+		pathLink(3, 1, unsafe.Pointer(unsafe.StringData(from)), uint32(len(from)), 3, unsafe.Pointer(unsafe.StringData(to)), uint32(len(to)))
+		b, err := os.ReadFile("/v/hard")
+		look("hard link", b, err)
+		os.Remove("/v/hard")
+		for _, path := range []string{"/v/a/b/secret", "/v/a/b/c/planted", "/v/a/b/planted", "/v/a/b/symlink", "/v/a/b/dir"} {
+			os.Remove(path)
+		}
+		if entries, err := os.ReadDir("/v/a/b"); err == nil {
+			for _, e := range entries {
+				if e.Name() == "outside" || e.Name() == "usr" { // the container has neither
+					fail(fmt.Errorf("listed the host's %s", e.Name()))
+				}
+			}
+		}
+	}
+	if seen == 0 {
+		fail(errors.New("never read the file that is inside: nothing was tested"))
+	}
+}
+
+// proc reads what a process file system on the host would lead it to; further
+// arguments are host paths of files that it must not reach.
+func proc(int) {
+	for _, dir := range []string{"root", "cwd", "task/1/root", "fd/3", "fd/4", "fd/5", "fd/6", "fd/7", "fd/8", "fd/9"} {
+		for _, secret := range os.Args[2:] {
+			for _, path := range []string{"/v/self/", "/v/thread-self/", "/v/1/"} {
+				if b, err := os.ReadFile(path + dir + secret); err == nil {
+					fail(fmt.Errorf("%s: read %q", path+dir+secret, b))
+				}
+				if b, err := os.ReadFile(path + dir + "/../../../../../.." + secret); err == nil {
+					fail(fmt.Errorf("%s: read %q", path+dir+secret, b))
+				}
+			}
+		}
+	}
+	if _, err := os.ReadFile("/v/self/stat"); err != nil {
+		fail(err)
 	}
 }
 
