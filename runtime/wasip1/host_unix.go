@@ -225,6 +225,26 @@ func hostSetTimes(fd int, t timesUpdate) Errno {
 	return retry(func() error { return futimens(fd, &ts) })
 }
 
+// hostPoll says whether a read or write of fd would not block, how much there is
+// at least, and whether the other end is gone.
+func hostPoll(fd int, write bool) (ready bool, nbytes uint64, hangup bool) {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if write {
+		p[0].Events = unix.POLLOUT
+	}
+	for {
+		if _, err := unix.Poll(p, 0); err == nil {
+			break
+		} else if err != unix.EINTR {
+			return true, 1, false // and the call says what is wrong
+		}
+	}
+	if p[0].Revents&(unix.POLLIN|unix.POLLOUT) != 0 {
+		nbytes = 1
+	}
+	return p[0].Revents != 0, nbytes, p[0].Revents&unix.POLLHUP != 0
+}
+
 // hostSetAppend changes O_APPEND of an open file.
 func hostSetAppend(fd int, on bool) Errno {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)

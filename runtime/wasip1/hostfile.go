@@ -18,6 +18,8 @@ type hostFile struct {
 	f    *os.File // of fd, for files that may have to be waited for; nil for regular ones
 	mnt  *mount
 	kind uint8
+
+	watching [2]chan struct{} // closed when a watch for reading, or writing, has ended
 }
 
 // newHostFile takes over an open descriptor. What may have to be waited for is
@@ -173,9 +175,13 @@ func (h *hostFile) setFlags(flags uint16) Errno {
 	return hostSetAppend(h.fd, flags&fdflagAppend != 0)
 }
 
-// poll counts the bytes to the end of a regular file.
+// poll counts the bytes to the end of a regular file, and asks the host about
+// others.
 func (h *hostFile) poll(write bool) (ready bool, nbytes uint64, hangup bool) {
-	if write || h.kind != filetypeRegular {
+	switch {
+	case h.f != nil:
+		return hostPoll(h.fd, write)
+	case write:
 		return true, 1, false
 	}
 	st, errno := hostStat(h.fd)
@@ -184,6 +190,47 @@ func (h *hostFile) poll(write bool) (ready bool, nbytes uint64, hangup bool) {
 		nbytes = st.size - uint64(pos)
 	}
 	return true, nbytes, false
+}
+
+// watch waits in a goroutine, one for each direction however often a guest
+// asks. It ends by itself or in unwatch.
+func (h *hostFile) watch(w *waker, write bool) {
+	i := 0
+	if write {
+		i = 1
+	}
+	if h.f == nil || h.watching[i] != nil {
+		return
+	}
+	h.f.SetDeadline(time.Time{})
+	raw, err := h.f.SyscallConn()
+	if err != nil {
+		return
+	}
+	wait := raw.Read
+	if write {
+		wait = raw.Write
+	}
+	ended := make(chan struct{})
+	h.watching[i] = ended
+	go func() {
+		defer close(ended)
+		_ = wait(func(uintptr) bool { // an error is unwatch's deadline
+			ready, _, _ := hostPoll(h.fd, write)
+			return ready
+		})
+		w.wake()
+	}()
+}
+
+func (h *hostFile) unwatch(*waker) {
+	for i, ended := range h.watching {
+		if ended != nil {
+			h.f.SetDeadline(time.Unix(1, 0))
+			<-ended
+			h.watching[i] = nil
+		}
+	}
 }
 
 func (h *hostFile) close() Errno {

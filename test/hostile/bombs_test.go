@@ -170,6 +170,10 @@ var bombs = []bomb{
 		return module{globals: 100_000, exports: 100_000, data: 100_000, funcs: [][]byte{function(0)}}.encode()
 	}},
 
+	{name: "imports with names of 1 MB", want: refused, module: func() []byte {
+		return module{imports: []string{strings.Repeat("i", 1<<20)}, funcs: [][]byte{function(0)}}.encode()
+	}},
+
 	// Files, streams and host calls.
 	{name: "file descriptors", args: []string{"fds"}, copies: 20},
 	{name: "output flood", args: []string{"flood"}},

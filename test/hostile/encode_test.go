@@ -42,6 +42,7 @@ const (
 // A module has one type, () -> (), which all its functions are of; the first of
 // them is _start.
 type module struct {
+	imports []string // functions of a module that is not there
 	funcs   [][]byte // code, locals included, without the last end
 	memory  []byte   // limits; nil: one page
 	table   []byte   // limits; nil: none
@@ -111,6 +112,11 @@ func (m module) encode() []byte {
 	}
 	b := []byte("\x00asm\x01\x00\x00\x00")
 	b = append(b, section(1, []byte{1, 0x60, 0, 0})...)
+	if len(m.imports) > 0 {
+		b = append(b, section(2, vector(len(m.imports), func(i int) []byte {
+			return code(sized([]byte("none")), sized([]byte(m.imports[i])), 0, 0)
+		}))...)
+	}
 	b = append(b, section(3, vector(len(m.funcs), func(int) []byte { return []byte{0} }))...)
 	if m.table != nil {
 		b = append(b, section(4, code(1, typeFuncref, m.table))...)

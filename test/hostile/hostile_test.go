@@ -227,6 +227,9 @@ func (s *suite) judge(t *testing.T, b *bomb, list []outcome) (ended string, took
 		if got := o.ending(); b.want != whatever && got != b.want {
 			t.Errorf("%s: %s", b.name, o)
 		}
+		if o.err != nil && len(o.err.Error()) > 5000 {
+			t.Errorf("%s: error of %d bytes", b.name, len(o.err.Error()))
+		}
 		if o.start > startBound {
 			t.Errorf("%s: took %v to start", b.name, o.start)
 		}
