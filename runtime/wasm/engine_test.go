@@ -105,6 +105,7 @@ func TestCompileOnce(t *testing.T) {
 // One caller's cancelled load is no reason for another's to fail.
 func TestCompileWaitersLoadForThemselves(t *testing.T) {
 	e := newEngine(t, wasm.Config{})
+	code := guest(t, "host") // here: it may skip the test
 	loading, fail := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -124,7 +125,7 @@ func TestCompileWaitersLoadForThemselves(t *testing.T) {
 		t.Errorf("waiting with a context that has ended: %v", err)
 	}
 	wg.Go(func() {
-		m, err := e.Compile(t.Context(), "sha256:x", func() ([]byte, error) { return guest(t, "host"), nil })
+		m, err := e.Compile(t.Context(), "sha256:x", func() ([]byte, error) { return code, nil })
 		if err != nil {
 			t.Error(err)
 			return

@@ -37,6 +37,7 @@ func testHost(ctx context.Context, r wazero.Runtime) error {
 
 func newEngine(t testing.TB, c wasm.Config) *wasm.Engine {
 	t.Helper()
+	wasmtest.RequireWAT(t) // here, not where a subtest or a goroutine builds its guest
 	c.Interpreter = c.Interpreter || raceEnabled
 	if c.Hosts == nil {
 		c.Hosts = append(c.Hosts, testHost)

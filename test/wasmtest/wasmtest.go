@@ -97,15 +97,25 @@ func BuildWAT(t testing.TB, path string) string {
 		}
 		text = string(b)
 	}
+	RequireWAT(t)
 	tool, err := exec.LookPath("wat2wasm")
 	if err != nil {
-		missing(t, "wat2wasm (package wabt) is not installed, so guests in text form cannot be assembled")
+		t.Fatal(err)
 	}
 	return build(t, []string{"wat", tool, text}, true, func(dir, out string) *exec.Cmd {
 		cmd := exec.Command(tool, "--enable-all", "--debug-names", "main.wat", "-o", out)
 		cmd.Dir = dir
 		return cmd
 	}, file{"main.wat", text})
+}
+
+// RequireWAT skips a test that will need BuildWAT in places where it cannot be
+// skipped: in its subtests' helpers or in other goroutines.
+func RequireWAT(t testing.TB) {
+	t.Helper()
+	if _, err := exec.LookPath("wat2wasm"); err != nil {
+		missing(t, "wat2wasm (package wabt) is not installed, so guests in text form cannot be assembled")
+	}
 }
 
 // missing ends a test that needs a tool: skipped on somebody's machine, failed
