@@ -84,6 +84,7 @@ type body struct {
 	setsGlobal  bool
 	charges     bool
 	extraWeight int // bytes to be added for calls
+	branches    int // blocks, and targets of branches
 }
 
 type control struct {
@@ -140,10 +141,23 @@ func (w *walker) function(r *reader, params int) *body {
 	if r.pos != r.end {
 		r.fail("function goes on after its end")
 	}
+	b.checkComplexity(r)
 	return b
 }
 
+// checkComplexity refuses functions that a compiler takes too long for, whose
+// time grows with the square of the blocks and with blocks times locals.
+func (b *body) checkComplexity(r *reader) {
+	switch {
+	case b.branches > maxFunctionBranches:
+		r.fail("function with %d branches exceeds the limit of %d", b.branches, maxFunctionBranches)
+	case b.branches*b.locals > maxBranchesLocals:
+		r.fail("function with %d branches and %d locals is too complex to compile", b.branches, b.locals)
+	}
+}
+
 func (w *walker) push(r *reader, op byte) {
+	w.body.branches++
 	if len(w.controls) >= maxDepth {
 		r.fail("blocks nest deeper than %d", maxDepth)
 	}
@@ -151,6 +165,7 @@ func (w *walker) push(r *reader, op byte) {
 }
 
 func (w *walker) label(r *reader) {
+	w.body.branches++
 	from := r.pos
 	l := r.u32()
 	if r.err == nil && l >= uint32(len(w.controls)) {

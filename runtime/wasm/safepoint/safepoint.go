@@ -94,7 +94,13 @@ const (
 	maxBodyBytes   = 7_654_321
 	maxDepth       = 10_000 // of nested blocks
 	maxBranches    = 65_520 // in one br_table
-	maxNameBytes   = 100_000
+
+	// The largest functions of esbuild, SQLite and Go's compiler have 13,000
+	// branches, and 190,000 branches times locals. At the limits wazero takes some
+	// 15 s for a function.
+	maxFunctionBranches = 30_000
+	maxBranchesLocals   = 4_000_000
+	maxNameBytes        = 100_000
 )
 
 // Options change what Rewrite allows. The zero value is sensible.
