@@ -18,11 +18,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -49,6 +48,9 @@ type Config struct {
 	// Slots is how many guests execute at a time; others wait for their turn.
 	// Zero is GOMAXPROCS as it is when the Engine is made.
 	Slots int
+	// CompileTime is how long a module may take to be compiled for each MiB of
+	// it or part of one. Zero is 15 s.
+	CompileTime time.Duration
 	// Hosts register host modules, once per wazero.Runtime that the Engine makes.
 	Hosts []HostModule
 }
@@ -67,6 +69,8 @@ type Engine struct {
 
 	scheduler *scheduler
 
+	small, large chan struct{} // held by the modules that are being compiled
+
 	mu        sync.Mutex
 	closed    bool
 	modules   map[string]*Module
@@ -76,7 +80,7 @@ type Engine struct {
 
 // New returns an Engine with its host modules registered.
 func New(ctx context.Context, c Config) (*Engine, error) {
-	e := &Engine{config: c, modules: map[string]*Module{}, instances: map[*Instance]struct{}{}}
+	e := &Engine{small: make(chan struct{}, 1), large: make(chan struct{}, 1), config: c, modules: map[string]*Module{}, instances: map[*Instance]struct{}{}}
 	if c.Slots <= 0 {
 		c.Slots = runtime.GOMAXPROCS(0)
 	}
@@ -226,8 +230,7 @@ func (e *Engine) build(ctx context.Context, m *Module, load func() ([]byte, erro
 	if err != nil {
 		return fmt.Errorf("load module %s: %w", m.digest, err)
 	}
-	// What has been started is finished: others may be waiting for it.
-	return m.compile(context.WithoutCancel(ctx), wasm)
+	return m.compile(ctx, wasm)
 }
 
 func (e *Engine) forget(m *Module) {
@@ -236,39 +239,4 @@ func (e *Engine) forget(m *Module) {
 	if e.modules[m.digest] == m {
 		delete(e.modules, m.digest)
 	}
-}
-
-// compileCode compiles with the cache on disk if that works, and without if not:
-// a full disk or a file torn by a power failure must not keep pods from starting.
-func (e *Engine) compileCode(ctx context.Context, wasm []byte) (wazero.Runtime, wazero.CompiledModule, error) {
-	code, err := e.cached.CompileModule(ctx, wasm)
-	if err == nil || e.cache == nil {
-		return e.cached, code, err
-	}
-	if strings.Contains(err.Error(), "compilationcache:") {
-		// wazero reports a damaged file for ever rather than replace it, and
-		// does not say which it is.
-		if err := clearDir(e.cacheDir()); err == nil {
-			if code, err := e.cached.CompileModule(ctx, wasm); err == nil {
-				return e.cached, code, nil
-			}
-		}
-	}
-	plain, perr := e.plain()
-	if perr != nil {
-		return nil, nil, perr
-	}
-	code, err = plain.CompileModule(ctx, wasm)
-	return plain, code, err
-}
-
-// clearDir removes the files below dir, but keeps folders: wazero makes its
-// own only when it opens the cache.
-func clearDir(dir string) error {
-	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		return os.Remove(path)
-	})
 }

@@ -83,6 +83,12 @@ func (m *Module) compile(ctx context.Context, wasm []byte) error {
 		return m.fail(err.Error())
 	}
 	runtime, code, err := m.engine.compileCode(ctx, wasm)
+	if slow := (errTooSlow{}); errors.As(err, &slow) {
+		return m.fail(err.Error())
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return fmt.Errorf("compile module %s: %w", m.digest, err)
+	}
 	if err != nil {
 		return m.fail("not a valid WebAssembly module: " + explain(err))
 	}
