@@ -62,6 +62,7 @@ const (
 	editLoop                   // head of a loop; value is its weight
 	editLabel                  // write the label value, which leaves a loop that may be split
 	editEnd                    // end of a loop that may be split
+	editCount                  // add value to the loop's count
 	editCharge                 // charge the size on top of the stack; value is the shift
 	editCall                   // call the function value instead
 	editWait                   // value: memory.atomic.wait's index of host function; the offset is in wait
@@ -84,13 +85,16 @@ type body struct {
 	setsGlobal  bool
 	charges     bool
 	extraWeight int // bytes to be added for calls
-	branches    int // blocks, and targets of branches
+	longest     int // bytes of code on the longest path from the entry to a return
 }
 
 type control struct {
 	op     byte
 	at     int  // offset of its body
+	start  int  // cost of the longest path to its start
+	best   int  // that of the longest path to its label
 	extra  int  // extraWeight before it
+	catch  int  // of a try_table: where its labels begin in walker.catches
 	edit   int  // of a loop
 	inner  bool // a loop without loops in it
 	outer  int  // of a loop: the one around it, or -1
@@ -101,8 +105,45 @@ type control struct {
 type walker struct {
 	m        *module
 	controls []control
-	loop     int // index in controls of the innermost loop, or -1
+	loop     int   // index in controls of the innermost loop, or -1
+	catches  []int // indices in controls of what the catch clauses around here branch to
+	skew     int   // see cost
 	body     body
+}
+
+// dead is the cost of code that cannot be reached: less than any, whatever is added.
+const dead = -1 << 40
+
+// cost is that of the longest path from the function's entry to an offset, in
+// bytes of code, with each loop run once. As control flow is structured, one
+// pass finds it: code in sequence adds up, paths that meet have the greater.
+// A branch of an interpreter's loop costs what its instruction takes, not what
+// all of them would take.
+func (w *walker) cost(at int) int { return at + w.body.extraWeight + w.skew }
+
+// settle has what the loop's pass cost so far counted here, before a branch at
+// an offset, if that is much: else a path that joins a longer one would be
+// charged for that over and over, as in the loop of an interpreter, whose
+// longest path leads through the code of many instructions.
+func (w *walker) settle(at int) {
+	if w.loop < 0 {
+		return
+	}
+	start := w.controls[w.loop].start
+	if pending := w.cost(at) - start; w.cost(at) >= 0 && pending > settleBytes {
+		w.body.edits = append(w.body.edits, edit{kind: editCount, from: at, to: at, value: weight(pending)})
+		w.resume(at, start)
+	}
+}
+
+// resume sets the cost from an offset on.
+func (w *walker) resume(at, cost int) { w.skew = cost - at - w.body.extraWeight }
+
+// unreachable notes that what follows is never reached. The function may end
+// where the path does, even at a jump back: a call may have thrown before it.
+func (w *walker) unreachable(at int) {
+	w.controls[0].best = max(w.controls[0].best, w.cost(at))
+	w.resume(at, dead)
 }
 
 // function reads one body, which r holds exactly.
@@ -130,8 +171,9 @@ func (w *walker) function(r *reader, params int) *body {
 	}
 	b.locals = params + int(locals)
 	b.codeFrom = r.pos
-	w.controls = append(w.controls[:0], control{op: opBlock, at: r.pos})
-	w.loop = -1
+	w.controls = append(w.controls[:0], control{op: opBlock, at: r.pos, best: dead})
+	w.loop, w.catches = -1, w.catches[:0]
+	w.resume(r.pos, 0)
 	for len(w.controls) > 0 {
 		w.instruction(r)
 		if r.err != nil {
@@ -141,43 +183,33 @@ func (w *walker) function(r *reader, params int) *body {
 	if r.pos != r.end {
 		r.fail("function goes on after its end")
 	}
-	b.checkComplexity(r)
 	return b
 }
 
-// checkComplexity refuses functions that a compiler takes too long for, whose
-// time grows with the square of the blocks and with blocks times locals.
-func (b *body) checkComplexity(r *reader) {
-	switch {
-	case b.branches > maxFunctionBranches:
-		r.fail("function with %d branches exceeds the limit of %d", b.branches, maxFunctionBranches)
-	case b.branches*b.locals > maxBranchesLocals:
-		r.fail("function with %d branches and %d locals is too complex to compile", b.branches, b.locals)
-	}
-}
-
 func (w *walker) push(r *reader, op byte) {
-	w.body.branches++
 	if len(w.controls) >= maxDepth {
 		r.fail("blocks nest deeper than %d", maxDepth)
 	}
-	w.controls = append(w.controls, control{op: op, at: r.pos, extra: w.body.extraWeight})
+	w.controls = append(w.controls, control{op: op, at: r.pos, start: w.cost(r.pos), best: dead, extra: w.body.extraWeight, catch: len(w.catches)})
 }
 
-func (w *walker) label(r *reader) {
-	w.body.branches++
+// label reads the label of a branch, and returns the index of its control.
+func (w *walker) label(r *reader) int {
 	from := r.pos
 	l := r.u32()
 	if r.err == nil && l >= uint32(len(w.controls)) {
 		r.fail("unknown label %d", l)
 	}
 	if r.err != nil {
-		return
+		return 0
 	}
 	target := len(w.controls) - 1 - int(l)
 	if w.loop >= 0 && target < w.loop && w.controls[w.loop].inner {
 		w.body.edits = append(w.body.edits, edit{kind: editLabel, from: from, to: r.pos, value: l, loop: w.controls[w.loop].edit})
 	}
+	c := &w.controls[target]
+	c.best = max(c.best, w.cost(r.pos))
+	return target
 }
 
 func (w *walker) index(r *reader, n int, what string) {
@@ -208,6 +240,9 @@ func (w *walker) instruction(r *reader) {
 	op := r.byte()
 	switch {
 	case op == opBlock || op == opLoop || op == opIf:
+		if op == opIf {
+			w.settle(at)
+		}
 		params := w.blockType(r)
 		w.push(r, op)
 		if op == opLoop {
@@ -217,16 +252,35 @@ func (w *walker) instruction(r *reader) {
 		if top := &w.controls[len(w.controls)-1]; top.op != opIf {
 			r.fail("else without if")
 		} else {
+			w.settle(at)
 			top.op = opElse
+			top.best = max(top.best, w.cost(at))
+			w.resume(r.pos, top.start)
 		}
 	case op == opEnd:
+		w.settle(at)
 		top := w.controls[len(w.controls)-1]
-		if top.op == opLoop {
-			w.leaveLoop(top, at)
-		}
 		w.controls = w.controls[:len(w.controls)-1]
+		switch top.op {
+		case opLoop:
+			w.leaveLoop(top, at)
+			return
+		case opIf: // without else
+			top.best = max(top.best, top.start)
+		case opTryTable:
+			// An exception may come from anywhere within.
+			worst := top.start + at - top.at + b.extraWeight - top.extra
+			for _, target := range w.catches[top.catch:] {
+				c := &w.controls[target]
+				c.best = max(c.best, worst)
+			}
+			w.catches = w.catches[:top.catch]
+		}
+		b.longest = max(top.best, w.cost(at), 0)
+		w.resume(r.pos, max(top.best, w.cost(at)))
 	case op == opTryTable:
 		w.blockType(r)
+		catches := len(w.catches)
 		for range r.count("catch clauses", maxBranches) {
 			kind := r.byte()
 			if kind > 3 {
@@ -235,26 +289,34 @@ func (w *walker) instruction(r *reader) {
 			if kind < 2 {
 				w.index(r, w.m.tags, "tag")
 			}
-			w.label(r)
+			target := w.label(r)
 			if r.err != nil {
 				return
 			}
+			w.catches = append(w.catches, target)
 		}
 		w.push(r, op)
+		w.controls[len(w.controls)-1].catch = catches
 	case op == 0x08: // throw
 		w.index(r, w.m.tags, "tag")
+		w.unreachable(r.pos)
 	case op == 0x06 || op == 0x07 || op == 0x09 || op == 0x18 || op == 0x19:
 		r.pos--
 		r.fail("legacy exception handling (opcode %#x) is not supported", op)
 	case op == 0x0c || op == opBrIf || op == 0xd5 || op == 0xd6: // br, br_if, br_on_null, br_on_non_null
-		w.label(r)
+		w.settle(at)
+		if w.label(r); op == opBr {
+			w.unreachable(r.pos)
+		}
 	case op == 0x0e: // br_table
+		w.settle(at)
 		for range r.count("branches", maxBranches) {
 			if w.label(r); r.err != nil {
 				return
 			}
 		}
 		w.label(r)
+		w.unreachable(r.pos)
 	case op == opCall || op == opReturnCall || op == 0xd2: // ref.func
 		if op != 0xd2 {
 			w.call()
@@ -267,10 +329,16 @@ func (w *walker) instruction(r *reader) {
 		if f >= uint32(w.m.importedFuncs) {
 			b.edits = append(b.edits, edit{kind: editIndex, from: from, to: r.pos, value: w.m.shift(f)})
 		}
+		if op == opReturnCall {
+			w.unreachable(r.pos)
+		}
 	case op == 0x11 || op == 0x13: // call_indirect, return_call_indirect
 		w.call()
 		w.index(r, len(w.m.params), "type")
 		w.index(r, w.m.tableCount(), "table")
+		if op == 0x13 {
+			w.unreachable(r.pos)
+		}
 	case op == 0x14 || op == 0x15: // call_ref, return_call_ref
 		r.fail("typed function references are not supported")
 	case op == 0x1c: // select with types
@@ -302,7 +370,11 @@ func (w *walker) instruction(r *reader) {
 		r.skip(8)
 	case op == 0xd0: // ref.null
 		heapType(r)
-	case op <= 0x01, op == 0x0a, op == opReturn, op == 0x1a, op == opSelect, // unreachable nop throw_ref return drop select
+	case op == 0x00, op == 0x0a: // unreachable, throw_ref
+		w.unreachable(r.pos)
+	case op == opReturn:
+		w.unreachable(r.pos)
+	case op == 0x01, op == 0x1a, op == opSelect, // nop, drop, select
 		op >= 0x45 && op <= 0xc4, op == 0xd1, op == 0xd4: // numeric, ref.is_null, ref.as_non_null
 	case op == opBulk:
 		w.bulk(r, at)
@@ -332,10 +404,13 @@ func (w *walker) enterLoop(r *reader, at, params int) {
 
 func (w *walker) leaveLoop(top control, at int) {
 	b := &w.body
-	e := &b.edits[top.edit]
-	e.value = weight(at - top.at + b.extraWeight - top.extra)
-	e.split = top.inner && !top.params
 	w.loop = top.outer
+	if top.best < 0 {
+		return // nothing goes back to it
+	}
+	e := &b.edits[top.edit]
+	e.value = weight(top.best - top.start)
+	e.split = top.inner && !top.params
 	if e.split {
 		b.edits = append(b.edits, edit{kind: editEnd, from: at, to: at, loop: top.edit})
 	}

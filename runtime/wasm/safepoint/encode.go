@@ -223,7 +223,7 @@ func (m *module) appendBody(out []byte, b *body) []byte {
 	out = append(out, 2, typeI32)
 
 	if entry {
-		cost := weight(size + b.extraWeight)
+		cost := weight(b.longest)
 		if b.loops {
 			cost += loopSurcharge
 		}
@@ -256,6 +256,8 @@ func (m *module) appendCode(out []byte, b *body, count, flags uint32) []byte {
 			if b.edits[e.loop].split {
 				a.op(opEnd)
 			}
+		case editCount:
+			a.op(opLocalGet, count).constant(int32(e.value)).op(opI32Add).op(opLocalSet, count)
 		case editCharge:
 			a.op(opLocalTee, count+1).op(opLocalGet, count+1)
 			a.constant(int32(e.value)).op(opI32ShrU).constant(int32(flags)).op(opCall, m.helper(helperCharge))
@@ -281,20 +283,23 @@ func (m *module) appendCode(out []byte, b *body, count, flags uint32) []byte {
 func (m *module) appendLoop(a *asm, e *edit, count, flags uint32) {
 	head := m.src[e.from:e.to]
 	a.out = append(a.out, head...)
+	if e.value == 0 {
+		return
+	}
 	if !e.split {
 		a.unlikely(func() {
 			a.op(opLocalGet, count).constant(int32(e.value)).op(opI32Add).op(opLocalTee, count)
 			a.constant(flushEvery).op(opI32GtS)
 		})
-		a.op(opLocalGet, count).constant(int32(flags)).op(opCall, m.helper(helperCharge))
-		a.constant(0).op(opLocalSet, count)
+		a.op(opLocalGet, count).constant(prepaid).op(opI32Add).constant(int32(flags)).op(opCall, m.helper(helperCharge))
+		a.constant(-prepaid).op(opLocalSet, count)
 		a.op(opEnd)
 		return
 	}
 	a.unlikely(func() { a.op(opLocalGet, count).constant(flushEvery).op(opI32GtS) })
-	a.op(opLocalGet, count).constant(int32(flags)).op(opCall, m.helper(helperCharge))
+	a.op(opLocalGet, count).constant(prepaid).op(opI32Add).constant(int32(flags)).op(opCall, m.helper(helperCharge))
 	// The pass through the loop that led here is charged, and is yet to come.
-	a.constant(-int32(e.value)).op(opLocalSet, count)
+	a.constant(-prepaid-int32(e.value)).op(opLocalSet, count)
 	a.op(opEnd)
 	a.out = append(a.out, head...)
 	a.op(opLocalGet, count).constant(int32(e.value)).op(opI32Add).op(opLocalTee, count)

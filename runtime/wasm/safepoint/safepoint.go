@@ -28,7 +28,7 @@ package safepoint
 
 // Version names the shape of the inserted code. Caches of compiled code are
 // keyed by it; change it whenever the output for some module changes.
-const Version = "2"
+const Version = "3"
 
 // The host functions that rewritten modules import.
 const (
@@ -61,9 +61,14 @@ const (
 	// global: a counter that is never flushed would hide in a function that
 	// loops a little and is called a lot.
 	flushEvery = 128
+	// prepaid is charged in advance with every flush, so that a function that
+	// keeps looping flushes less often.
+	prepaid = 896
 	// loopSurcharge is taken at the entry of functions with loops, for what
 	// may stay unflushed when they return.
 	loopSurcharge = 16
+	// settleBytes of code on a path through a loop are counted on the way.
+	settleBytes = 512
 	// A unit is this many bytes of code.
 	unitShift = 6
 	// Functions without loops and calls up to this size are not charged.
@@ -94,13 +99,7 @@ const (
 	maxBodyBytes   = 7_654_321
 	maxDepth       = 10_000 // of nested blocks
 	maxBranches    = 65_520 // in one br_table
-
-	// The largest functions of esbuild, SQLite and Go's compiler have 13,000
-	// branches, and 190,000 branches times locals. At the limits wazero takes some
-	// 15 s for a function.
-	maxFunctionBranches = 30_000
-	maxBranchesLocals   = 4_000_000
-	maxNameBytes        = 100_000
+	maxNameBytes   = 100_000
 )
 
 // Options change what Rewrite allows. The zero value is sensible.
