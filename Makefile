@@ -26,8 +26,8 @@ demo: build ## Build wasmpod and a guest, and run a pod: an init container, two 
 	wasm-examples/build.sh busybox
 	wasm-examples/images.sh bin/wasmpod bin
 	bin/wasmpod run --data-dir $(DATA) --status-file $(DATA).json wasm-examples/demo/pod.yaml
-	@echo; echo "Final status, from $(DATA).json:"
-	@grep -E '"(phase|exitCode|reason)"' $(DATA).json
+	@echo; echo "The status of each container, from $(DATA).json:"
+	@grep -E '"(name|exitCode|reason)": .*"?(prepare|baker|seller|Completed|0)' $(DATA).json
 
 .PHONY: test
 test: ## Run the tests
@@ -76,6 +76,10 @@ hostile: ## Run every bomb beside a guest that serves requests; SHORT=1 for less
 .PHONY: bench
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: bench-engine
+bench-engine: ## Measure what safepoints cost: real programs and tight loops, against stock wazero
+	$(GO) run ./test/bench/engine
 
 .PHONY: generate
 generate: ## Make the files again that are made by programs (needs wat2wasm)

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/wasmpod/wasmpod/runtime/wasm/safepoint"
+)
+
+// features are those that wasmpod enables, exceptions and threads aside.
+const features = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst
+
+// times are the medians of one program.
+type times struct {
+	stock, safepoints, closing time.Duration
+	budgets                    int // how often the budget has run out
+}
+
+// engine is one compiled copy of a program.
+type engine struct {
+	runtime wazero.Runtime
+	code    wazero.CompiledModule
+	crossed int
+}
+
+func newEngine(ctx context.Context, cache wazero.CompilationCache, wasm []byte, closing bool) (*engine, error) {
+	e := &engine{runtime: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(features).
+		WithDebugInfoEnabled(false).WithCompilationCache(cache).WithCloseOnContextDone(closing))}
+	if _, err := wasi_snapshot_preview1.Instantiate(ctx, e.runtime); err != nil {
+		return nil, err
+	}
+	_, err := e.runtime.NewHostModuleBuilder(safepoint.HostModule).NewFunctionBuilder().
+		WithGoFunction(api.GoFunc(func(_ context.Context, stack []uint64) {
+			e.crossed++
+			stack[0] = safepoint.Budget
+		}), []api.ValueType{api.ValueTypeI32}, []api.ValueType{api.ValueTypeI32}).
+		Export(safepoint.HostSafepoint).Instantiate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e.code, err = e.runtime.CompileModule(ctx, wasm)
+	return e, err
+}
+
+// run runs the program once and returns what it wrote.
+func (e *engine) run(ctx context.Context, p program) (time.Duration, string, error) {
+	var stdout, stderr bytes.Buffer
+	config := wazero.NewModuleConfig().WithName("").WithArgs(p.args...).WithStdin(strings.NewReader(p.stdin)).
+		WithStdout(&stdout).WithStderr(&stderr).WithSysWalltime().WithSysNanotime().WithEnv("PWD", "/")
+	if p.dir != "" {
+		config = config.WithFSConfig(wazero.NewFSConfig().WithDirMount(p.dir, "/"))
+	}
+	begin := time.Now()
+	m, err := e.runtime.InstantiateModule(ctx, e.code, config)
+	elapsed := time.Since(begin)
+	if exit := (*sys.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 0 {
+		err = nil
+	}
+	if err != nil {
+		return 0, "", fmt.Errorf("%w %s", err, firstLine(stderr.Bytes()))
+	}
+	if m != nil {
+		err = m.Close(ctx)
+	}
+	return elapsed, stdout.String(), err
+}
+
+// measure runs the program on every engine in turn, once for warming up.
+func (p program) measure(ctx context.Context, runs int, contrast bool) (times, error) {
+	path, err := p.guest()
+	if err != nil {
+		return times{}, err
+	}
+	plain, err := os.ReadFile(path)
+	if err != nil {
+		return times{}, err
+	}
+	rewritten, err := safepoint.Rewrite(plain, safepoint.Options{})
+	if err != nil {
+		return times{}, err
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		dir = os.TempDir()
+	}
+	cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(dir, "wasmpod-bench-engine"))
+	if err != nil {
+		return times{}, err
+	}
+	defer cache.Close(ctx)
+
+	var engines []*engine
+	for i, wasm := range [][]byte{plain, rewritten, plain} {
+		if i == 2 && !contrast {
+			break
+		}
+		e, err := newEngine(ctx, cache, wasm, i == 2)
+		if err != nil {
+			return times{}, err
+		}
+		defer e.runtime.Close(ctx)
+		engines = append(engines, e)
+	}
+	medians := [3][]time.Duration{}
+	var want [32]byte
+	for round := range runs + 1 {
+		for i, e := range engines {
+			// The slow one is there for contrast; few runs suffice.
+			if i == 2 && round > 5 {
+				continue
+			}
+			e.crossed = 0
+			elapsed, out, err := e.run(ctx, p)
+			if err != nil {
+				return times{}, err
+			}
+			if sum := sha256.Sum256([]byte(out)); round == 0 && i == 0 {
+				want = sum
+			} else if sum != want {
+				return times{}, fmt.Errorf("engines disagree about the output: %.60q", out)
+			}
+			if round > 0 {
+				medians[i] = append(medians[i], elapsed)
+			}
+		}
+	}
+	t := times{stock: median(medians[0]), safepoints: median(medians[1]), budgets: engines[1].crossed}
+	if contrast {
+		t.closing = median(medians[2])
+	}
+	return t, nil
+}
