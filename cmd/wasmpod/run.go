@@ -130,6 +130,7 @@ func (a *app) run(ctx context.Context, o runOptions, args []string, dash int) er
 		limit = time.Millisecond // somebody waits at the prompt
 	}
 	waitErr := a.wait(ctx, r, o.timeout, limit, screen)
+	screen.summary(r.Pods())
 	screen.close()
 	if err := a.writeStatus(o, r); err != nil {
 		return err

@@ -284,6 +284,24 @@ func (s *screen) draw() {
 	s.drawn = true
 }
 
+// summary says how the pods have ended.
+func (s *screen) summary(pods []*corev1.Pod) {
+	if !s.options.progress {
+		return
+	}
+	for _, p := range pods {
+		restarts := int32(0)
+		for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+			restarts += c.RestartCount
+		}
+		text := fmt.Sprintf("pod/%s %s", p.Name, p.Status.Phase)
+		if p.Status.Reason != "" {
+			text += " (" + p.Status.Reason + ")"
+		}
+		s.message(fmt.Sprintf("%s, %d restarts", text, restarts))
+	}
+}
+
 // close ends what is held back and takes the status line away.
 func (s *screen) close() {
 	s.mu.Lock()
