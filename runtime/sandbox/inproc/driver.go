@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,21 +50,49 @@ type Stdio struct {
 }
 
 // Driver implements sandbox.Driver.
-type Driver struct{ cfg Config }
+type Driver struct {
+	cfg    Config
+	setups setups
+}
 
 // New returns a Driver.
-func New(cfg Config) *Driver { return &Driver{cfg: cfg} }
+func New(cfg Config) *Driver {
+	// Enough that a few slow ones hold up nobody.
+	return &Driver{cfg: cfg, setups: make(setups, 8*goruntime.GOMAXPROCS(0))}
+}
+
+// setups bounds how many sandboxes and containers are set up at a time. A
+// thousand at once would not be ready any sooner, but everything else that runs
+// here would wait for its turn behind all of them.
+type setups chan struct{}
+
+// begin waits for a place; the caller calls end.
+func (s setups) begin(ctx context.Context) error {
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s setups) end() { <-s }
 
 // Create implements sandbox.Driver.
 func (d *Driver) Create(ctx context.Context, pod *corev1.Pod, attempt int) (sandbox.Sandbox, error) {
 	s := &podSandbox{
 		cfg:     d.cfg,
+		setups:  d.setups,
 		pod:     pod,
 		id:      fmt.Sprintf("%s-%d", pod.UID, attempt),
 		dir:     filepath.Join(d.cfg.Root, string(pod.UID)),
 		modules: make(map[string]*wasm.Module),
 		running: make(map[*guest]struct{}),
 	}
+	if err := d.setups.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer d.setups.end()
 	for i, step := range steps {
 		if err := step.setup(s, ctx); err != nil {
 			err = fmt.Errorf("%s: %w", step.name, err)
@@ -75,10 +104,11 @@ func (d *Driver) Create(ctx context.Context, pod *corev1.Pod, attempt int) (sand
 
 // podSandbox implements sandbox.Sandbox.
 type podSandbox struct {
-	cfg Config
-	pod *corev1.Pod
-	id  string
-	dir string
+	cfg    Config
+	setups setups
+	pod    *corev1.Pod
+	id     string
+	dir    string
 
 	network *podnet.Namespace
 	infra   *wasm.Instance

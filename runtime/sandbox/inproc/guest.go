@@ -80,13 +80,6 @@ func (s *podSandbox) Create(ctx context.Context, config container.Config) (sandb
 
 func (g *guest) create(ctx context.Context) error {
 	cfg := &g.sandbox.cfg
-	// What an earlier process of ours left behind when it was killed.
-	if err := volume.RemoveAll(g.dir); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(g.root(), 0o755); err != nil {
-		return err
-	}
 	module, err := g.sandbox.module(ctx, g.config.Module, func() ([]byte, error) {
 		return cfg.Images.Module(ctx, g.config.Module)
 	})
@@ -94,6 +87,18 @@ func (g *guest) create(ctx context.Context) error {
 		return &sandbox.ImageError{Err: &briefError{fmt.Errorf("image %q: %w", g.config.Image, err)}}
 	}
 	g.module = module
+	// Not while compiling, which may take long, and has a bound of its own.
+	if err := g.sandbox.setups.begin(ctx); err != nil {
+		return err
+	}
+	defer g.sandbox.setups.end()
+	// What an earlier process of ours left behind when it was killed.
+	if err := volume.RemoveAll(g.dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(g.root(), 0o755); err != nil {
+		return err
+	}
 	img := image.Image{Ref: g.config.ImageRef, ID: g.config.ImageID, Module: g.config.Module}
 	if err := cfg.Images.Unpack(ctx, img, g.root()); err != nil {
 		return err
