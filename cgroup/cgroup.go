@@ -1,5 +1,6 @@
-// Package cgroup turns what a manifest says about CPU into the units of the
-// kernel's cpu controller. It is pure.
+// Package cgroup turns what a manifest says about resources into the terms of
+// the kernel's controllers: CPU shares, quota and weight, and the class that
+// decides where in the hierarchy a pod is. It is pure.
 package cgroup
 
 // Bounds and units of the cpu controller (RES-04, RES-05).

@@ -124,28 +124,3 @@ func TestPodResources(t *testing.T) {
 		})
 	}
 }
-
-func TestQOSClass(t *testing.T) {
-	for _, tt := range []struct {
-		id   string
-		pod  corev1.PodSpec
-		want corev1.PodQOSClass
-	}{
-		{"RES-03 nothing", corev1.PodSpec{Containers: []corev1.Container{resContainer("a", nil, nil)}}, corev1.PodQOSBestEffort},
-		{"RES-03 ephemeral storage is ignored", corev1.PodSpec{Containers: []corev1.Container{resContainer("a", corev1.ResourceList{"ephemeral-storage": resource.MustParse("1")}, nil)}}, corev1.PodQOSBestEffort},
-		{"RES-03 zero is nothing", corev1.PodSpec{Containers: []corev1.Container{resContainer("a", res("0", "0"), nil)}}, corev1.PodQOSBestEffort},
-		{"RES-03 equal", corev1.PodSpec{Containers: []corev1.Container{resContainer("a", res("1", "1Mi"), res("1000m", "1024Ki"))}}, corev1.PodQOSGuaranteed},
-		{"RES-03 an init container without", corev1.PodSpec{Containers: []corev1.Container{resContainer("a", res("1", "1Mi"), res("1", "1Mi"))},
-			InitContainers: []corev1.Container{resContainer("i", nil, nil)}}, corev1.PodQOSBurstable},
-		{"RES-03 request only", corev1.PodSpec{Containers: []corev1.Container{resContainer("a", res("1", ""), nil)}}, corev1.PodQOSBurstable},
-		{"RES-03 memory missing", corev1.PodSpec{Containers: []corev1.Container{resContainer("a", res("1", ""), res("1", ""))}}, corev1.PodQOSBurstable},
-		{"RES-03 pod level decides alone", corev1.PodSpec{Resources: &corev1.ResourceRequirements{Requests: res("1", "1Mi"), Limits: res("1", "1Mi")},
-			Containers: []corev1.Container{resContainer("a", nil, nil)}}, corev1.PodQOSGuaranteed},
-	} {
-		t.Run(tt.id, func(t *testing.T) {
-			if got := QOSClass(&corev1.Pod{Spec: tt.pod}); got != tt.want {
-				t.Errorf("got %s, want %s", got, tt.want)
-			}
-		})
-	}
-}

@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/wasmpod/wasmpod/cgroup"
 )
 
 const (
@@ -26,7 +28,7 @@ const (
 // its arguments alone and shares no memory with them. Host addresses and
 // conditions that others own are for the caller to add.
 func Status(pod *corev1.Pod, o Observed, now time.Time) corev1.PodStatus {
-	s := corev1.PodStatus{Phase: corev1.PodPending, QOSClass: qosClass(pod), ObservedGeneration: pod.Generation}
+	s := corev1.PodStatus{Phase: corev1.PodPending, QOSClass: cgroup.QOSClass(&pod.Spec), ObservedGeneration: pod.Generation}
 	if o.Admitted.IsZero() && !o.ending() {
 		return s
 	}

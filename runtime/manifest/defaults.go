@@ -9,6 +9,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/wasmpod/wasmpod/cgroup"
 )
 
 func setDefault[T comparable](p *T, v T) {
@@ -46,7 +48,7 @@ func DefaultPod(pod *corev1.Pod) {
 	setPointer(&s.EnableServiceLinks, corev1.DefaultEnableServiceLinks)
 	setDefault(&pod.Generation, 1)
 	setDefault(&pod.Status.Phase, corev1.PodPending)
-	setDefault(&pod.Status.QOSClass, qosClass(s))
+	setDefault(&pod.Status.QOSClass, cgroup.QOSClass(s))
 }
 
 // defaultRequests copies limits into requests that are not set (MAN-11).
@@ -310,51 +312,6 @@ func isHugePages(name corev1.ResourceName) bool {
 
 func isPodLevelResource(name corev1.ResourceName) bool {
 	return name == corev1.ResourceCPU || name == corev1.ResourceMemory || isHugePages(name)
-}
-
-// qosClass is the quality-of-service class of a pod (RES-03). Pod-level
-// resources decide alone, even empty ones.
-func qosClass(s *corev1.PodSpec) corev1.PodQOSClass {
-	type amounts struct{ requests, limits corev1.ResourceList }
-	var of []amounts
-	if s.Resources != nil {
-		of = append(of, amounts{s.Resources.Requests, s.Resources.Limits})
-	} else {
-		for _, containers := range [][]corev1.Container{s.Containers, s.InitContainers} {
-			for i := range containers {
-				of = append(of, amounts{containers[i].Resources.Requests, containers[i].Resources.Limits})
-			}
-		}
-	}
-	requests, limits := corev1.ResourceList{}, corev1.ResourceList{}
-	guaranteed := true
-	for _, a := range of {
-		limited := 0
-		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			if q, ok := a.requests[name]; ok && q.Sign() > 0 {
-				addTo(requests, corev1.ResourceList{name: q})
-			}
-			if q, ok := a.limits[name]; ok && q.Sign() > 0 {
-				addTo(limits, corev1.ResourceList{name: q})
-				limited++
-			}
-		}
-		guaranteed = guaranteed && limited == 2
-	}
-	if len(requests) == 0 && len(limits) == 0 {
-		return corev1.PodQOSBestEffort
-	}
-	if guaranteed && len(requests) == len(limits) {
-		for name, q := range requests {
-			if limit, ok := limits[name]; !ok || q.Cmp(limit) != 0 {
-				guaranteed = false
-			}
-		}
-		if guaranteed {
-			return corev1.PodQOSGuaranteed
-		}
-	}
-	return corev1.PodQOSBurstable
 }
 
 // fixGrace rewrites a negative grace period as the API's conversion does for

@@ -1,20 +1,22 @@
-package lifecycle
+package cgroup
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// qosClass is the pod's quality of service class (RES-03): BestEffort if
+// QOSClass is the pod's quality of service class (RES-03): BestEffort if
 // nothing is requested or limited, Guaranteed if every container has limits for
 // cpu and memory and the requests equal them, else Burstable. Resources of the
 // pod as a whole, where set, decide alone.
-func qosClass(pod *corev1.Pod) corev1.PodQOSClass {
+func QOSClass(pod *corev1.PodSpec) corev1.PodQOSClass {
 	var all []corev1.ResourceRequirements
-	if r := pod.Spec.Resources; r != nil {
+	if r := pod.Resources; r != nil {
 		all = append(all, *r)
 	} else {
-		for _, c := range containers(pod) {
+		for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
 			all = append(all, c.Resources)
 		}
 	}
