@@ -3,7 +3,6 @@ package wasip1
 import (
 	"context"
 	"io"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -179,9 +178,10 @@ func (s *input) unwatch(w *waker) {
 // shut ends the goroutine, at once or when its Read returns.
 func (s *input) shut() { close(s.ask) }
 
-// patience is how often a guest lets others run before it takes a write to be
-// one that blocks.
-const patience = 4
+// patience is how long a guest keeps its place before it takes a write to be one
+// that blocks. It sleeps meanwhile: who only yields comes after everybody else
+// that Go has to run, a thousand goroutines when pods start in numbers.
+const patience = 200 * time.Microsecond
 
 // output is stdout or stderr: an io.Writer behind a goroutine, since a Write
 // may block for as long as it likes and a kill must not wait for it. The guest
@@ -199,7 +199,8 @@ type output struct {
 	buf     []byte
 	work    chan int // how much of buf to write
 	done    chan error
-	stuck   bool // a killed call left a Write behind
+	timer   *time.Timer // of flush
+	stuck   bool        // a killed call left a Write behind
 }
 
 func newOutput(w io.Writer, prompt bool, kind uint8, ino uint64) *output {
@@ -283,19 +284,23 @@ func (s *output) flush(ctx context.Context, chunk []byte) Errno {
 	s.work <- len(chunk)
 	// Most writers are quick. Who gave its place up for each line would wait for
 	// the slices of all others.
-	for range patience {
-		runtime.Gosched()
-		select {
-		case err := <-s.done:
-			return toErrno(err)
-		default:
-		}
+	if s.timer == nil {
+		s.timer = time.NewTimer(patience)
+	} else {
+		s.timer.Reset(patience)
 	}
-	leave(ctx)
+	defer s.timer.Stop()
 	select {
 	case err := <-s.done:
-		enter(ctx)
 		return toErrno(err)
+	case <-s.timer.C:
+		leave(ctx)
+		select {
+		case err := <-s.done:
+			enter(ctx)
+			return toErrno(err)
+		case <-ctx.Done():
+		}
 	case <-ctx.Done():
 	}
 	s.stuck = true
