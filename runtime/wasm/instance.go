@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -149,6 +150,10 @@ func (e *Engine) Start(ctx context.Context, m *Module, c InstanceConfig) (*Insta
 	return i, nil
 }
 
+// moduleConfig is that of all instances. Without a source wazero would make and
+// seed one for each, 5 KB that nobody uses.
+var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(rand.Reader)
+
 // run is the guest's life, apart from what surrounds it.
 func (i *Instance) run(ctx *guestContext) (exit Exit) {
 	defer func() {
@@ -162,9 +167,8 @@ func (i *Instance) run(ctx *guestContext) (exit Exit) {
 		return *i.stop.Load()
 	}
 	defer i.turn.leave()
-	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
 	// The module's start section, if any, runs here already.
-	mod, err := i.module.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, i.memory), i.module.code, config)
+	mod, err := i.module.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, i.memory), i.module.code, moduleConfig)
 	if err != nil {
 		exit := i.exitOf(err)
 		if exit.Code == codeTrap {

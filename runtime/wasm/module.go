@@ -78,11 +78,14 @@ func (m *Module) compile(ctx context.Context, wasm []byte) error {
 	if err := m.checkImports(imports); err != nil {
 		return err
 	}
-	wasm, err = safepoint.Rewrite(wasm, safepoint.Options{})
+	rewritten, err := safepoint.Rewrite(wasm, safepoint.Options{})
+	if err == nil {
+		err = checkComplexity(wasm)
+	}
 	if err != nil {
 		return m.fail(err.Error())
 	}
-	runtime, code, err := m.engine.compileCode(ctx, wasm)
+	runtime, code, err := m.engine.compileCode(ctx, rewritten)
 	if slow := (errTooSlow{}); errors.As(err, &slow) {
 		return m.fail(err.Error())
 	}

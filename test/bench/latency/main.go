@@ -330,6 +330,8 @@ func idle(ctx context.Context) error {
 		fmt.Printf("\nmemory of idle instances: not measured: %v\n", err)
 		return b.close(ctx)
 	}
+	var heapBefore, heapDuring runtime.MemStats
+	runtime.ReadMemStats(&heapBefore)
 	began := time.Now()
 	for i := range *instances {
 		p := processes[i]
@@ -347,14 +349,18 @@ func idle(ctx context.Context) error {
 	took := time.Since(began)
 	debug.FreeOSMemory()
 	during, _ := privateBytes()
+	runtime.ReadMemStats(&heapDuring)
 	if err := b.close(ctx); err != nil {
 		return err
 	}
 	guests = nil
 	debug.FreeOSMemory()
 	after, _ := privateBytes()
+	fmt.Printf("\nof an idle instance: %d bytes of heap in %d objects, %d bytes of goroutine stack\n",
+		int64(heapDuring.HeapAlloc-heapBefore.HeapAlloc)/int64(*instances), int64(heapDuring.HeapObjects-heapBefore.HeapObjects)/int64(*instances),
+		int64(heapDuring.StackInuse-heapBefore.StackInuse)/int64(*instances))
 	per := (during - before) / int64(*instances)
-	fmt.Printf("\n%d idle instances, started in %v: %d bytes of private memory each, %d beyond the touched page; %d bytes each left after their end\n",
+	fmt.Printf("%d idle instances, started in %v: %d bytes of private memory each, %d beyond the touched page; %d bytes each left after their end\n",
 		*instances, took.Round(time.Millisecond), per, per-4096, (after-before)/int64(*instances))
 	return nil
 }
