@@ -121,8 +121,8 @@ const dead = -1 << 40
 // all of them would take.
 func (w *walker) cost(at int) int { return at + w.body.extraWeight + w.skew }
 
-// settle has what the loop's pass cost so far counted here, before a branch at
-// an offset, if that is much: else a path that joins a longer one would be
+// settle has what the loop's pass cost so far counted at an offset, before a
+// branch or where paths meet, if that is much: else a path that joins a longer one would be
 // charged for that over and over, as in the loop of an interpreter, whose
 // longest path leads through the code of many instructions.
 func (w *walker) settle(at int) {
@@ -252,13 +252,11 @@ func (w *walker) instruction(r *reader) {
 		if top := &w.controls[len(w.controls)-1]; top.op != opIf {
 			r.fail("else without if")
 		} else {
-			w.settle(at)
 			top.op = opElse
 			top.best = max(top.best, w.cost(at))
 			w.resume(r.pos, top.start)
 		}
 	case op == opEnd:
-		w.settle(at)
 		top := w.controls[len(w.controls)-1]
 		w.controls = w.controls[:len(w.controls)-1]
 		switch top.op {
@@ -277,7 +275,9 @@ func (w *walker) instruction(r *reader) {
 			w.catches = w.catches[:top.catch]
 		}
 		b.longest = max(top.best, w.cost(at), 0)
-		w.resume(r.pos, max(top.best, w.cost(at)))
+		if w.resume(r.pos, max(top.best, w.cost(at))); len(w.controls) > 0 {
+			w.settle(r.pos)
+		}
 	case op == opTryTable:
 		w.blockType(r)
 		catches := len(w.catches)

@@ -9,11 +9,15 @@
 //
 // # What is inserted
 //
-// One mutable global holds the remaining budget in units of about 64 bytes of
-// code. A function takes its size from it when entered (small functions that
-// neither loop nor call are covered by their callers). A loop counts in a local
-// variable, which stays in a register, and takes from the global once per
-// [flushEvery] units. memory.fill and memory.copy become calls of functions that
+// One mutable global, the module's last, holds the remaining budget in units of
+// about 64 bytes of code. A function takes the longest path through it when
+// entered (small functions that neither loop nor call are covered by their
+// callers). A loop counts the path that it takes in a local variable, which
+// stays in a register, and takes from the global once per flush; see
+// [flushEvery] and prepaid. What is charged in all, the sum of the budgets less
+// what remains, depends on the module and its input alone.
+//
+// memory.fill and memory.copy become calls of functions that
 // do the work in chunks, so that clearing 4 GiB stays interruptible; the other
 // bulk operations are charged by size. memory.atomic.wait on a shared memory
 // becomes a host call, because wazero's own would block where nobody can wake it.
@@ -28,7 +32,7 @@ package safepoint
 
 // Version names the shape of the inserted code. Caches of compiled code are
 // keyed by it; change it whenever the output for some module changes.
-const Version = "3"
+const Version = "4"
 
 // The host functions that rewritten modules import.
 const (

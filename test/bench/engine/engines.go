@@ -23,10 +23,13 @@ import (
 // features are those that wasmpod enables, exceptions and threads aside.
 const features = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst
 
-// times are the medians of one program.
+// times are the medians of one program. The ratios are medians too, of those
+// within each round: what disturbs a machine for longer than a round disturbs
+// both sides.
 type times struct {
-	stock, safepoints, closing time.Duration
-	budgets                    int // how often the budget has run out
+	stock, safepoints, closing    time.Duration
+	safepointsRatio, closingRatio float64
+	budgets                       int // how often the budget has run out
 }
 
 // engine is one compiled copy of a program.
@@ -114,16 +117,22 @@ func (p program) measure(ctx context.Context, runs int, contrast bool) (times, e
 		defer e.runtime.Close(ctx)
 		engines = append(engines, e)
 	}
-	medians := [3][]time.Duration{}
+	elapsed := [3][]time.Duration{}
 	var want [32]byte
 	for round := range runs + 1 {
-		for i, e := range engines {
+		for k := range engines {
+			// Neither of the first two always comes after the slow one.
+			i := k
+			if k < 2 && round%2 == 1 {
+				i = 1 - k
+			}
+			e := engines[i]
 			// The slow one is there for contrast; few runs suffice.
 			if i == 2 && round > 5 {
 				continue
 			}
 			e.crossed = 0
-			elapsed, out, err := e.run(ctx, p)
+			took, out, err := e.run(ctx, p)
 			if err != nil {
 				return times{}, err
 			}
@@ -133,13 +142,25 @@ func (p program) measure(ctx context.Context, runs int, contrast bool) (times, e
 				return times{}, fmt.Errorf("engines disagree about the output: %.60q", out)
 			}
 			if round > 0 {
-				medians[i] = append(medians[i], elapsed)
+				elapsed[i] = append(elapsed[i], took)
 			}
 		}
 	}
-	t := times{stock: median(medians[0]), safepoints: median(medians[1]), budgets: engines[1].crossed}
+	t := times{budgets: engines[1].crossed}
+	t.safepointsRatio = ratio(elapsed[1], elapsed[0])
 	if contrast {
-		t.closing = median(medians[2])
+		t.closingRatio = ratio(elapsed[2], elapsed[0])
+		t.closing = median(elapsed[2])
 	}
+	t.stock, t.safepoints = median(elapsed[0]), median(elapsed[1])
 	return t, nil
+}
+
+// ratio is the median of the ratios within the rounds.
+func ratio(a, b []time.Duration) float64 {
+	var ratios []float64
+	for i := range a {
+		ratios = append(ratios, float64(a[i])/float64(b[i]))
+	}
+	return median(ratios)
 }

@@ -9,6 +9,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -60,7 +61,7 @@ func measure(out *os.File, runs int, only string, contrast bool) (met bool, err 
 	for _, group := range []string{groupReal, groupTight} {
 		fmt.Fprintf(out, "%s, median of %d\n", group, runs)
 		table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintln(table, "program\tstock\tsafepoints\tratio\tclose on done\tratio\tfuel\t")
+		fmt.Fprintln(table, "program\tstock\tsafepoints\tratio\tclose on done\tratio\tbudgets\t")
 		var ratios, contrasts []float64
 		for _, p := range programs(root, work) {
 			if p.group != group || !strings.Contains(p.name, only) {
@@ -71,15 +72,15 @@ func measure(out *os.File, runs int, only string, contrast bool) (met bool, err 
 				fmt.Fprintf(table, "%s\tskipped: %v\n", p.name, err)
 				continue
 			}
-			fmt.Fprintf(table, "%s\t%v\t%v\t%.2f\t", p.name, round(t.stock), round(t.safepoints), ratio(t.safepoints, t.stock))
+			fmt.Fprintf(table, "%s\t%v\t%v\t%.2f\t", p.name, round(t.stock), round(t.safepoints), t.safepointsRatio)
 			if contrast {
-				fmt.Fprintf(table, "%v\t%.1f\t", round(t.closing), ratio(t.closing, t.stock))
-				contrasts = append(contrasts, ratio(t.closing, t.stock))
+				fmt.Fprintf(table, "%v\t%.1f\t", round(t.closing), t.closingRatio)
+				contrasts = append(contrasts, t.closingRatio)
 			} else {
 				fmt.Fprint(table, "-\t-\t")
 			}
 			fmt.Fprintf(table, "%d\t\n", t.budgets)
-			ratios = append(ratios, ratio(t.safepoints, t.stock))
+			ratios = append(ratios, t.safepointsRatio)
 		}
 		if err := table.Flush(); err != nil {
 			return false, err
@@ -99,8 +100,6 @@ func measure(out *os.File, runs int, only string, contrast bool) (met bool, err 
 	return met, nil
 }
 
-func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
-
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
 
 func geometricMean(values []float64) float64 {
@@ -111,9 +110,9 @@ func geometricMean(values []float64) float64 {
 	return math.Exp(sum / float64(len(values)))
 }
 
-func median(values []time.Duration) time.Duration {
-	slices.Sort(values)
-	return values[len(values)/2]
+func median[T cmp.Ordered](values []T) T {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
 }
 
 // findRoot returns the directory of the repository: the one with go.mod.
