@@ -17,10 +17,10 @@
 // [flushEvery] and prepaid. What is charged in all, the sum of the budgets less
 // what remains, depends on the module and its input alone.
 //
-// memory.fill and memory.copy become calls of functions that
-// do the work in chunks, so that clearing 4 GiB stays interruptible; the other
-// bulk operations are charged by size. memory.atomic.wait on a shared memory
-// becomes a host call, because wazero's own would block where nobody can wake it.
+// memory.fill and memory.copy become calls of functions that do the work in
+// chunks, so that clearing 4 GiB stays interruptible; the other bulk operations
+// are charged by size. memory.atomic.wait on a shared memory becomes a host
+// call, because wazero's own would block where nobody can wake it.
 //
 // The rewriter is also the first line of defence: it checks every declared
 // length against the bytes that follow before wazero, which allocates by
@@ -61,9 +61,9 @@ const FlagSignals = 1
 const Budget = 1 << 16
 
 const (
-	// flushEvery bounds the work that a loop does before it shows in the
-	// global: a counter that is never flushed would hide in a function that
-	// loops a little and is called a lot.
+	// flushEvery bounds the work that a function's loops do before it first
+	// shows in the global: a counter that is never flushed would hide in a
+	// function that loops a little and is called a lot.
 	flushEvery = 128
 	// prepaid is charged in advance with every flush, so that a function that
 	// keeps looping flushes less often.
