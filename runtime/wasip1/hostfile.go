@@ -13,7 +13,6 @@ import (
 // hostFile is an open file of a mount that is not a directory: a regular file,
 // or a FIFO or device that the host put there.
 type hostFile struct {
-	noFile
 	fd   int
 	f    *os.File // of fd, for files that may have to be waited for; nil for regular ones
 	mnt  *mount
