@@ -16,6 +16,7 @@ type bomb struct {
 	memory string        // limit; default 64Mi
 	volume bool          // has the volume that bombs share, at /v
 	copies int           // how many run at once; default 1
+	slow   bool          // left out of the short form
 
 	// How it should end; bombs that go on for ever are killed.
 	want ending
@@ -142,13 +143,13 @@ var bombs = []bomb{
 	{name: "50,000 locals", want: whatever, module: func() []byte {
 		return single(function(50_000))
 	}},
-	{name: "locals times blocks", want: whatever, module: func() []byte {
+	{name: "locals times blocks", slow: true, want: whatever, module: func() []byte {
 		const locals, blocks = 2000, 2000
 		return single(function(locals, repeat(blocks, func(i int) []byte {
 			return code(i32(0), opI32Load, 2, 0, opIf, typeVoid, opLocalGet, uleb(i), 0x42, 1, opI64Add, opLocalSet, uleb(i), opEnd)
 		}), repeat(locals, func(i int) []byte { return code(i32(0), opLocalGet, uleb(i), opI64Store, 3, 0) })))
 	}},
-	{name: "locals times loops", want: whatever, module: func() []byte {
+	{name: "locals times loops", slow: true, want: whatever, module: func() []byte {
 		const locals, loops = 1000, 1000
 		return single(function(locals, repeat(loops, func(i int) []byte {
 			return code(opLoop, typeVoid, opLocalGet, uleb(i), 0x42, 3, opI64Mul, opLocalSet, uleb(i),
@@ -161,7 +162,7 @@ var bombs = []bomb{
 			repeat(values, func(i int) []byte { return code(i32(8), opI32Load, 2, 0) }),
 			repeat(values-1, func(int) []byte { return code(opI32Add) }), opDrop))
 	}},
-	{name: "one function of 4 MB", want: whatever, module: func() []byte {
+	{name: "one function of 4 MB", slow: true, want: whatever, module: func() []byte {
 		return single(function(0, repeat(400_000, func(i int) []byte {
 			return code(i32(i%60), i32(0), opI32Load, 2, 0, opI32Store, 2, 0)
 		})))
@@ -178,7 +179,7 @@ var bombs = []bomb{
 	{name: "file descriptors", args: []string{"fds"}, copies: 20},
 	{name: "output flood", args: []string{"flood"}},
 	{name: "output in single bytes", args: []string{"drip"}},
-	{name: "tree 50,000 deep", args: []string{"deep", "50000"}, want: exits},
+	{name: "tree 50,000 deep", args: []string{"deep", "50000"}, slow: true, want: exits},
 	{name: "long and bad names", args: []string{"names"}},
 	{name: "chains of links", args: []string{"links"}},
 	{name: "long paths", args: []string{"paths"}},

@@ -92,7 +92,7 @@ func TestHostile(t *testing.T) {
 		if *only != "" {
 			return !strings.Contains(b.name, *only)
 		}
-		return !*all && !slices.Contains(sample, b.name)
+		return !*all && !slices.Contains(sample, b.name) || testing.Short() && b.slow
 	})
 	s := newSuite(t)
 	s.settle()

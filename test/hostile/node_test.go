@@ -47,7 +47,10 @@ func newNode(t *testing.T) *node {
 	if err := os.Mkdir(n.shared, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	engine, err := wasm.New(t.Context(), wasm.Config{Hosts: []wasm.HostModule{wasip1.Instantiate}})
+	engine, err := wasm.New(t.Context(), wasm.Config{
+		CacheDir: filepath.Join(n.dir, "code"),
+		Hosts:    []wasm.HostModule{wasip1.Instantiate},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
