@@ -81,6 +81,10 @@ bench: ## Run the benchmarks
 bench-engine: ## Measure what safepoints cost: real programs and tight loops, against stock wazero
 	$(GO) run ./test/bench/engine
 
+.PHONY: bench-latency
+bench-latency: ## Measure how prompt a process is that is full of busy guests, and what guests cost
+	$(GO) run ./test/bench/latency
+
 .PHONY: generate
 generate: ## Make the files again that are made by programs (needs wat2wasm)
 	$(GO) generate ./...
