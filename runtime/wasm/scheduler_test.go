@@ -154,11 +154,14 @@ func TestFuel(t *testing.T) {
 		<-i.Done()
 		return i.Stats()
 	}
+	rounds := int32(600_000)
+	if raceEnabled {
+		rounds = 100_000
+	}
 	e := newEngine(t, wasm.Config{})
-	alone := run(e, "work", 600_000)
-	half := run(e, "work", 300_000)
-	if alone.Fuel < 600_000 || alone.Safepoints < 5 {
-		t.Errorf("charged %d for 600,000 rounds, at %d safepoints", alone.Fuel, alone.Safepoints)
+	alone, half := run(e, "work", rounds), run(e, "work", rounds/2)
+	if alone.Fuel < uint64(rounds) || alone.Safepoints == 0 {
+		t.Errorf("charged %d for %d rounds, at %d safepoints", alone.Fuel, rounds, alone.Safepoints)
 	}
 	if r := float64(alone.Fuel) / float64(half.Fuel); r < 1.99 || r > 2.01 {
 		t.Errorf("twice the work is charged %.3f times as much", r)
@@ -171,7 +174,7 @@ func TestFuel(t *testing.T) {
 		e := newEngine(t, c)
 		busy := startShares(t, e, compile(t, e, "spin"), 0)
 		for range 2 {
-			if s := run(e, "work", 600_000); s.Fuel != alone.Fuel {
+			if s := run(e, "work", rounds); s.Fuel != alone.Fuel {
 				t.Errorf("%+v: charged %d, alone %d", c, s.Fuel, alone.Fuel)
 			}
 		}
