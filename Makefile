@@ -40,7 +40,8 @@ race: ## Run the tests under the race detector (needs a C compiler)
 
 .PHONY: lint
 lint: ## gofmt, vet and staticcheck, for every platform
-	@test -z "$$(gofmt -l cmd runtime podnet probes cgroup test wasm-examples | tee /dev/stderr)"
+	@files=$$(gofmt -l cmd runtime podnet probes cgroup test wasm-examples); \
+	if [ -n "$$files" ]; then echo "not formatted by gofmt:" $$files; exit 1; fi
 	$(GO) vet ./...
 	GOOS=linux GOARCH=arm64 $(GO) vet ./...
 	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
@@ -73,9 +74,10 @@ fuzz: ## Fuzz every parser and host function, for FUZZTIME each
 hostile: ## Run every bomb beside a guest that serves requests; SHORT=1 for less than a minute
 	$(GO) test -count=1 -timeout 20m $(if $(SHORT),-short) -v -run TestHostile ./test/hostile -hostile
 
+BENCHTIME ?= 1s
 .PHONY: bench
-bench: ## Run the benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: ## Run the benchmarks, for BENCHTIME each
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
 .PHONY: bench-engine
 bench-engine: ## Measure what safepoints cost: real programs and tight loops, against stock wazero
