@@ -12,6 +12,8 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
 
 func TestModuleIsTiny(t *testing.T) {
@@ -21,12 +23,9 @@ func TestModuleIsTiny(t *testing.T) {
 }
 
 func TestModuleIsUpToDate(t *testing.T) {
-	tool, err := exec.LookPath("wat2wasm")
-	if err != nil {
-		t.Skip("wat2wasm (package wabt) is not installed")
-	}
+	wasmtest.RequireWAT(t)
 	out := filepath.Join(t.TempDir(), "pause.wasm")
-	if b, err := exec.Command(tool, "pause.wat", "-o", out).CombinedOutput(); err != nil {
+	if b, err := exec.Command("wat2wasm", "pause.wat", "-o", out).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, b)
 	}
 	got, err := os.ReadFile(out)
