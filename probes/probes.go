@@ -27,11 +27,14 @@ func (k Kind) String() string { return [...]string{"Liveness", "Readiness", "Sta
 type Result int
 
 // The results. Unknown is also what an attempt yields that could not be made;
-// it does not count (PROBE-09).
+// it does not count (PROBE-09). Warning is what only an attempt yields: a success
+// that somebody should look at (PROBE-10); whoever reports it to a Tracker makes
+// it Success.
 const (
 	Unknown Result = iota
 	Success
 	Failure
+	Warning
 )
 
 // Tracker follows one probe of one container over the container's instances.

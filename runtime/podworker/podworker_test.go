@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,7 +94,10 @@ type fakeSandbox struct {
 func (s *fakeSandbox) ID() string            { return s.id }
 func (s *fakeSandbox) IP() string            { return "127.128.0.1" }
 func (s *fakeSandbox) Done() <-chan struct{} { return s.done }
-func (s *fakeSandbox) die()                  { s.once.Do(func() { close(s.done) }) }
+func (s *fakeSandbox) DialContext(context.Context, string, string) (net.Conn, error) {
+	return nil, syscall.ECONNREFUSED
+}
+func (s *fakeSandbox) die() { s.once.Do(func() { close(s.done) }) }
 func (s *fakeSandbox) Remove(context.Context) error {
 	s.node.note("remove %s", s.id)
 	s.die()
@@ -125,6 +130,10 @@ func (c *fakeContainer) Done() <-chan struct{}      { return c.done }
 func (c *fakeContainer) Status() sandbox.ExitStatus { return c.status }
 func (c *fakeContainer) Signal(s int)               { c.signals <- s }
 func (c *fakeContainer) Kill()                      { c.once.Do(func() { close(c.kill) }) }
+
+func (c *fakeContainer) Exec(context.Context, sandbox.ExecConfig) (int32, error) { return 0, nil }
+func (c *fakeContainer) Attach(context.Context, sandbox.AttachConfig) error      { return nil }
+func (c *fakeContainer) Update(container.Limits) error                           { return nil }
 
 func (c *fakeContainer) Start(context.Context) error {
 	if c.script.startErr != nil {

@@ -6,6 +6,7 @@ package sandbox
 
 import (
 	"context"
+	"net"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -33,8 +34,15 @@ type Sandbox interface {
 	// compiled module. A *ConfigError says that the pod's declaration cannot be
 	// carried out on this host.
 	Create(ctx context.Context, config container.Config) (Container, error)
+	// DialContext connects from within the pod, as a process of it would: to its
+	// localhost and pod IP. The port of a pod is entered in memory, with no socket
+	// of the host. network is "tcp", "tcp4" or "tcp6"; address has a numeric host
+	// and port. Errors are *net.OpError as of package net, around the errno
+	// (ECONNREFUSED and so on). When ctx ends the dial does, not the connection.
+	// A pod on the host network dials the host.
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 	// Remove kills what still runs and releases what the sandbox holds. It
-	// goes on where an earlier call failed.
+	// goes on where an earlier call failed, and returns early when ctx ends.
 	Remove(ctx context.Context) error
 }
 
@@ -51,6 +59,22 @@ type Container interface {
 	// Kill ends the guest at its next safepoint or blocking host call,
 	// whatever it does: exit 137.
 	Kill()
+	// Exec runs a command in the container's context: the same files, environment,
+	// working directory, network and limits (EXEC-02, EXEC-07). It blocks until the
+	// command has ended, and returns its exit code (137 when it was killed). When
+	// ctx ends the command is killed and the error is the cause of that. The end of
+	// the container kills it too (137, no error). An *ExecError says that it could
+	// not be started, ErrNotRunning that there is no container to run it in.
+	Exec(ctx context.Context, config ExecConfig) (exitCode int32, err error)
+	// Attach joins streams to those of the running container (EXEC-04). It blocks
+	// until the container has ended, or until ctx ends or a Write fails, which is
+	// the error. A writer that is too slow misses output; it never blocks the
+	// guest for longer than a moment.
+	Attach(ctx context.Context, config AttachConfig) error
+	// Update changes the limits of the container while it runs, and those of what
+	// Exec has started in it. A memory limit below what it uses now is refused with
+	// a *ResizeError and nothing is changed. Zero is unlimited.
+	Update(limits container.Limits) error
 	// Done is closed when the guest has ended and its resources are released.
 	Done() <-chan struct{}
 	// Status says how the guest ended. It is meaningful after Done.
