@@ -53,6 +53,9 @@ type Config struct {
 	CompileTime time.Duration
 	// Hosts register host modules, once per wazero.Runtime that the Engine makes.
 	Hosts []HostModule
+	// ImportName, if not nil, says by which name of a host module a function is
+	// known that guests import by this name and with so many parameters.
+	ImportName func(module, name string, params int) string
 }
 
 // HostModule registers host functions with a runtime.

@@ -78,7 +78,7 @@ func (m *Module) compile(ctx context.Context, wasm []byte) error {
 	if err := m.checkImports(imports); err != nil {
 		return err
 	}
-	rewritten, err := safepoint.Rewrite(wasm, safepoint.Options{})
+	rewritten, err := safepoint.Rewrite(wasm, safepoint.Options{ImportName: m.engine.config.ImportName})
 	if err == nil {
 		err = checkComplexity(wasm)
 	}
@@ -111,7 +111,11 @@ func (m *Module) checkImports(imports []safepoint.Import) error {
 	seen := map[string]bool{}
 	for _, i := range imports {
 		host := m.engine.cached.Module(i.Module)
-		if i.Kind == "function" && host != nil && host.ExportedFunctionDefinitions()[i.Name] != nil {
+		name := i.Name
+		if rename := m.engine.config.ImportName; rename != nil && i.Kind == "function" {
+			name = rename(i.Module, name, i.Params)
+		}
+		if i.Kind == "function" && host != nil && i.Module != safepoint.HostModule && host.ExportedFunctionDefinitions()[name] != nil {
 			continue
 		}
 		what := i.Module + "." + i.Name

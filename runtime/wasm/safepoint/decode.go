@@ -50,6 +50,12 @@ type table struct {
 	min, max          uint32
 }
 
+// renamed is an imported function that gets another name.
+type renamed struct {
+	from, to int // the name and its length
+	name     string
+}
+
 // module is what the decoder learnt; positions are offsets of src.
 type module struct {
 	src      []byte
@@ -59,6 +65,7 @@ type module struct {
 
 	params  []int // of every type
 	imports []Import
+	renamed []renamed
 
 	importedFuncs, importedTables, importedGlobals int
 
@@ -296,12 +303,22 @@ func heapType(r *reader) {
 }
 
 func (m *module) importEntry(r *reader) {
-	imp := Import{Module: r.name("import module"), Name: r.name("import name")}
+	imp := Import{Module: r.name("import module")}
+	from := r.pos
+	imp.Name = r.name("import name")
+	to := r.pos
 	switch kind := r.byte(); kind {
 	case 0:
 		imp.Kind = "function"
 		if t := r.u32(); r.err == nil && t >= uint32(len(m.params)) {
 			r.fail("import %s.%s has unknown type %d", imp.Module, imp.Name, t)
+		} else if r.err == nil {
+			imp.Params = m.params[t]
+		}
+		if rename := m.opts.ImportName; rename != nil && r.err == nil {
+			if name := rename(imp.Module, imp.Name, imp.Params); name != imp.Name {
+				m.renamed = append(m.renamed, renamed{from, to, name})
+			}
 		}
 		m.importedFuncs++
 	case 1:

@@ -67,6 +67,11 @@ func (m *module) encode() ([]byte, error) {
 	out = appendSection(out, secType, c.out)
 
 	c, r = m.vector(secImport, m.added)
+	for _, i := range m.renamed {
+		c.upTo(i.from)
+		c.out = appendName(c.out, i.name)
+		c.last = i.to
+	}
 	c.upTo(r.end)
 	for i, name := range []string{HostSafepoint, HostWait32, HostWait64}[:m.added] {
 		t := firstType

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,13 +98,40 @@ func TestMalformed(t *testing.T) {
 func TestImports(t *testing.T) {
 	module := header + sec(1, "\x01\x60\x00\x00") + sec(2, "\x03\x01a\x01f\x00\x00\x01a\x01m\x02\x00\x01\x01b\x01g\x03\x7f\x00")
 	imports, err := safepoint.Imports([]byte(module))
-	want := []safepoint.Import{{"a", "f", "function"}, {"a", "m", "memory"}, {"b", "g", "global"}}
+	want := []safepoint.Import{{Module: "a", Name: "f", Kind: "function"}, {Module: "a", Name: "m", Kind: "memory"}, {Module: "b", Name: "g", Kind: "global"}}
 	if err != nil || len(imports) != 3 || imports[0] != want[0] || imports[1] != want[1] || imports[2] != want[2] {
 		t.Errorf("%v, %v", imports, err)
 	}
 }
 
 // Sections with positions in the code go, as do malformed names; others stay.
+// Functions of one name are told apart by how many parameters they have.
+func TestImportName(t *testing.T) {
+	types := "\x02\x60\x01\x7f\x00\x60\x02\x7f\x7f\x00"
+	module := header + sec(1, types) + sec(2, "\x03\x01h\x01f\x00\x00\x01h\x01f\x00\x01\x01h\x01g\x00\x01")
+	rename := func(module, name string, params int) string {
+		if name == "f" && params == 2 {
+			return module + "-two"
+		}
+		return name
+	}
+	out, err := safepoint.Rewrite([]byte(module), safepoint.Options{ImportName: rename})
+	if err != nil {
+		t.Fatal(err)
+	}
+	imports, err := safepoint.Imports(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, i := range imports[:3] {
+		got = append(got, fmt.Sprint(i.Name, i.Params))
+	}
+	if want := "f1 h-two2 g2"; strings.Join(got, " ") != want {
+		t.Errorf("imports %v, want %s", got, want)
+	}
+}
+
 func TestCustomSections(t *testing.T) {
 	custom := func(name, data string) string { return sec(0, string(rune(len(name)))+name+data) }
 	module := voidFunc("") + custom("producers", "gcc") + custom(".debug_info", "SECRET") + custom("reloc.CODE", "SECRET") +

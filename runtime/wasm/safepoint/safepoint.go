@@ -4,7 +4,7 @@
 // wazero cannot interrupt machine code: a guest in a loop keeps its goroutine,
 // and a goroutine that never yields holds up Go's stop-the-world and with it
 // the whole process. So every module counts its own work and calls the host
-// function wasmpod.safepoint when its budget has run out. That call is where a
+// function wasmpod:engine.safepoint when its budget has run out. That call is where a
 // guest is preempted, killed or given a signal.
 //
 // # What is inserted
@@ -32,11 +32,12 @@ package safepoint
 
 // Version names the shape of the inserted code. Caches of compiled code are
 // keyed by it; change it whenever the output for some module changes.
-const Version = "4"
+const Version = "5"
 
 // The host functions that rewritten modules import.
 const (
-	HostModule = "wasmpod"
+	// HostModule is between the rewriter and the engine: no guest may import it.
+	HostModule = "wasmpod:engine"
 	// HostSafepoint is safepoint(flags i32) (budget i32): called when the
 	// budget has run out, returns the next one. See [FlagSignals].
 	HostSafepoint = "safepoint"
@@ -112,6 +113,9 @@ type Options struct {
 	// part of linear memory: a module that starts with more is refused, and
 	// table.grow fails beyond it. Zero means 1 Mi elements, 8 MiB.
 	TableElements uint32
+	// ImportName, if not nil, may give an imported function another name, by the
+	// number of its parameters: some ABIs have several functions of one name.
+	ImportName func(module, name string, params int) string
 }
 
 // Rewrite returns the module with safepoints inserted. The error is an *Error.
@@ -130,6 +134,7 @@ func Rewrite(module []byte, opts Options) ([]byte, error) {
 type Import struct {
 	Module, Name string
 	Kind         string // function, table, memory, global or tag
+	Params       int    // of a function
 }
 
 // Imports lists what an original (not rewritten) module imports, in its order.
