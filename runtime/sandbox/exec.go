@@ -26,6 +26,10 @@ type ExecConfig struct {
 	// it is killed. A Write may still be under way when Exec returns only if it
 	// was killed. Nil discards.
 	Stdout, Stderr io.Writer
+	// Prompt says that a Write to Stdout or Stderr waits for nobody, as one to a
+	// buffer: it is made without a goroutine, and none is under way when Exec
+	// returns.
+	Prompt bool
 	// TTY makes the three streams a terminal, and all output goes to Stdout.
 	TTY bool
 	// Resize tells of the terminal's size; it is read only while the command runs
