@@ -40,7 +40,10 @@ type ProcessConfig struct {
 	// terminal; otherwise they look like pipes.
 	TTY bool
 
-	Root   FS        // see Devices for the usual device nodes
+	Root FS // see Devices for the usual device nodes
+	// Files, if not nil, is a process whose files are this one's too, through the
+	// same mounts, in place of Root. It is closed only after this one.
+	Files  *Process
 	MaxFDs int       // 0: DefaultMaxFDs
 	Rand   io.Reader // nil: crypto/rand
 }
@@ -51,6 +54,7 @@ type Process struct {
 	args, env []string
 	rand      io.Reader
 	ns        *namespace
+	shares    bool // ns is another process's
 	fds       table
 
 	stdin          *input
@@ -94,9 +98,14 @@ func NewProcess(c ProcessConfig) (*Process, error) {
 	if c.Rand == nil {
 		c.Rand = rand.Reader
 	}
-	ns, err := openFS(c.Root)
-	if err != nil {
-		return nil, err
+	var ns *namespace
+	if c.Files != nil {
+		ns = c.Files.ns
+	} else {
+		var err error
+		if ns, err = openFS(c.Root); err != nil {
+			return nil, err
+		}
 	}
 	kind := filetypeUnknown // preview 1 has no type for pipes
 	if c.TTY {
@@ -107,6 +116,7 @@ func NewProcess(c ProcessConfig) (*Process, error) {
 		env:    c.Env,
 		rand:   c.Rand,
 		ns:     ns,
+		shares: c.Files != nil,
 		fds:    table{max: c.MaxFDs},
 		stdin:  newInput(c.Stdin, kind),
 		stdout: newOutput(c.Stdout, c.Prompt, kind, 2),
@@ -123,7 +133,9 @@ func NewProcess(c ProcessConfig) (*Process, error) {
 	if root.fd != fdVirtual {
 		// A descriptor of its own: listing it must not disturb the mount's.
 		if root.fd, _ = hostOpen(root.fd, ".", openFlags{read: true, directory: true}); root.fd < 0 {
-			ns.close()
+			if c.Files == nil {
+				ns.close()
+			}
 			return nil, errors.New("mount /: cannot be opened for reading")
 		}
 	}
@@ -145,7 +157,9 @@ func (p *Process) Close() error {
 		p.stdin.shut()
 		p.stdout.shut()
 		p.stderr.shut()
-		p.ns.close()
+		if !p.shares {
+			p.ns.close()
+		}
 	})
 	return nil
 }
