@@ -1,10 +1,11 @@
 // Package probes decides what the results of a container's probe mean and when
 // the next attempt is due. It is pure: results and times go in, verdicts and
-// times come out; carrying an attempt out is the business of whoever can reach
-// the container.
+// times come out; carrying an attempt out is the business of the packages below
+// this one, and of whoever can reach the container.
 package probes
 
 import (
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,16 +21,35 @@ const (
 	Startup
 )
 
+var kinds = [...]string{Liveness: "Liveness", Readiness: "Readiness", Startup: "Startup"}
+
 // String is the kind's name in events (PROBE-10).
-func (k Kind) String() string { return [...]string{"Liveness", "Readiness", "Startup"}[k] }
+func (k Kind) String() string {
+	if k < 0 || int(k) >= len(kinds) {
+		return fmt.Sprintf("Kind(%d)", int(k))
+	}
+	return kinds[k]
+}
+
+// Of is the container's probe of this kind, nil if it has none.
+func (k Kind) Of(c *corev1.Container) *corev1.Probe {
+	switch k {
+	case Liveness:
+		return c.LivenessProbe
+	case Readiness:
+		return c.ReadinessProbe
+	case Startup:
+		return c.StartupProbe
+	}
+	return nil
+}
 
 // Result is what is known of a container.
 type Result int
 
 // The results. Unknown is also what an attempt yields that could not be made;
-// it does not count (PROBE-09). Warning is what only an attempt yields: a success
-// that somebody should look at (PROBE-10); whoever reports it to a Tracker makes
-// it Success.
+// it does not count (PROBE-09). Warning is a success that gives rise to an event
+// (PROBE-18).
 const (
 	Unknown Result = iota
 	Success
@@ -37,25 +57,45 @@ const (
 	Warning
 )
 
-// Tracker follows one probe of one container over the container's instances.
-// Its methods return what it becomes; it is a plain value. A new Tracker is one
-// that has met no instance.
-type Tracker struct {
-	kind  Kind
-	probe corev1.Probe // defaulted
-	begin time.Time    // of the worker: what ticks are counted from
+var results = [...]string{Unknown: "unknown", Success: "success", Failure: "failure", Warning: "warning"}
 
-	id      string // of the instance
-	verdict Result
-	onHold  bool // until there is another instance
-	last    Result
-	run     int32 // how often last was seen in a row
+// String is the result's name in events.
+func (r Result) String() string {
+	if r < 0 || int(r) >= len(results) {
+		return fmt.Sprintf("Result(%d)", int(r))
+	}
+	return results[r]
 }
 
-// New returns the Tracker of a probe whose worker starts now. The probe must be
-// defaulted.
-func New(kind Kind, probe *corev1.Probe, now time.Time) Tracker {
-	return Tracker{kind: kind, probe: *probe, begin: now, verdict: initial(kind)}
+// Tracker follows one probe of one container over the container's instances. It
+// is a plain comparable value, and its methods return what it becomes. The probe
+// that they are given must be defaulted; it is always the same one.
+//
+// Time may jump. What a Tracker asks for then is at most one attempt too early
+// or too late; afterwards the ticks are again a period apart.
+type Tracker struct {
+	Container string `json:"container"`
+	Kind      Kind   `json:"kind"`
+	// Begin is what ticks are counted from: the start of the worker, or the last
+	// attempt that was asked for out of turn (PROBE-02, PROBE-03).
+	Begin time.Time `json:"begin,omitzero"`
+	// Ticked is the newest tick that has been used up.
+	Ticked time.Time `json:"ticked,omitzero"`
+	// Asked is when an attempt was asked for while another was due.
+	Asked time.Time `json:"asked,omitzero"`
+
+	ID      string `json:"id,omitempty"` // of the instance
+	Verdict Result `json:"verdict"`      // what holds now
+	OnHold  bool   `json:"onHold,omitempty"`
+	Last    Result `json:"last,omitempty"`
+	Run     int32  `json:"run,omitempty"` // how often Last was seen in a row
+	Seq     int    `json:"seq,omitempty"` // of the next attempt
+}
+
+// New returns the Tracker of a probe whose worker starts now: one that has met
+// no instance.
+func New(container string, kind Kind, now time.Time) Tracker {
+	return Tracker{Container: container, Kind: kind, Begin: now, Verdict: initial(kind)}
 }
 
 // initial is what holds for an instance before its first verdict (PROBE-04).
@@ -63,71 +103,119 @@ func initial(kind Kind) Result {
 	return [...]Result{Liveness: Success, Readiness: Failure, Startup: Unknown}[kind]
 }
 
-// Verdict is what holds now.
-func (t Tracker) Verdict() Result { return t.verdict }
-
 // Started tells of an instance that has started. The verdict begins anew, but
 // counts go on: a container that crashed after two of three failures is one
 // failure away from being killed (PROBE-06).
 func (t Tracker) Started(id string) Tracker {
-	if id == t.id {
-		return t
-	}
-	t.id, t.verdict, t.onHold = id, initial(t.kind), false
+	t.ID, t.Verdict, t.OnHold, t.Asked = id, initial(t.Kind), false, time.Time{}
 	return t
 }
 
 // Stopped tells that the instance has ended: what is not running fails
 // (PROBE-08).
 func (t Tracker) Stopped() Tracker {
-	t.verdict = Failure
+	t.Verdict = Failure
 	return t
 }
 
-// Observed takes the result of an attempt at the instance with that id. The
-// verdict changes once a result was seen often enough in a row (PROBE-06).
-// After a liveness failure or a startup verdict the probe is on hold until
-// another instance starts, and counts from zero (PROBE-07).
-func (t Tracker) Observed(id string, r Result) Tracker {
-	if r == Unknown || id != t.id || t.onHold {
+// Observed takes the result of the attempt with that number, which began at the
+// given time and has ended now. A result of another attempt is dropped. The
+// verdict changes once a result was seen often enough in a row (PROBE-06). After
+// a liveness failure or a startup verdict the probe is on hold until another
+// instance starts, and counts from zero (PROBE-07).
+func (t Tracker) Observed(p *corev1.Probe, seq int, began, now time.Time, r Result) Tracker {
+	if seq != t.Seq || t.OnHold {
 		return t
 	}
-	if r != t.last {
-		t.last, t.run = r, 0
+	t.Seq++
+	t.Ticked = began
+	switch {
+	case t.Asked.After(began):
+		t.Begin, t.Ticked = now, time.Time{}
+	case !t.Asked.IsZero(), t.Begin.After(began): // asked for, or the clock was set back
+		t.Begin = began
 	}
-	t.run++
-	threshold := t.probe.SuccessThreshold
+	t.Asked = time.Time{}
+	if r == Unknown {
+		return t
+	}
+	if r == Warning {
+		r = Success
+	}
+	if r != t.Last {
+		t.Last, t.Run = r, 0
+	}
+	t.Run++
+	threshold := p.SuccessThreshold
 	if r == Failure {
-		threshold = t.probe.FailureThreshold
+		threshold = p.FailureThreshold
 	}
-	if t.run < threshold {
+	if t.Run < threshold {
 		return t
 	}
-	t.verdict = r
-	if t.kind == Startup || t.kind == Liveness && r == Failure {
-		t.onHold, t.last, t.run = true, Unknown, 0
+	t.Run = threshold // which may be long ago
+	t.Verdict = r
+	if t.Kind == Startup || t.Kind == Liveness && r == Failure {
+		t.OnHold, t.Last, t.Run = true, Unknown, 0
 	}
 	return t
 }
 
-// Next returns when the first attempt after now is due at an instance that
-// started at the given time; false if none is while it lives. Ticks come once a
-// period from the worker's start on, not from the instance's, and those before
-// the initial delay, counted in whole seconds, are passed over (PROBE-02).
-// Missed ticks coalesce (PROBE-27).
-func (t Tracker) Next(now, started time.Time) (time.Time, bool) {
-	if t.onHold {
+// Ask asks for an attempt now, out of turn, from which on ticks are counted
+// (PROBE-03). If an attempt is due already it has begun, or nearly so, and
+// another one follows it.
+func (t Tracker) Ask(p *corev1.Probe, w Window, now time.Time) Tracker {
+	if due, ok := t.Due(p, w, now); ok && !due.After(now) {
+		if t.Asked.IsZero() {
+			t.Asked = now
+		}
+		return t
+	}
+	t.Begin, t.Ticked = now, time.Time{}
+	return t
+}
+
+// Window is the time in which an instance may be probed.
+type Window struct {
+	Started time.Time // the instance: what the initial delay is counted from
+	Open    time.Time // when it may be probed: a liveness probe waits for the startup probe
+}
+
+// Due says when the next attempt is due, which may be in the past; false if none
+// is while the instance lives. Ticks come once a period. Those before the window
+// opens and those before the initial delay is over are passed over (PROBE-02,
+// PROBE-05), and those missed coalesce (PROBE-27).
+func (t Tracker) Due(p *corev1.Probe, w Window, now time.Time) (time.Time, bool) {
+	if t.OnHold {
 		return time.Time{}, false
 	}
-	period := time.Duration(max(t.probe.PeriodSeconds, 1)) * time.Second
-	delay := time.Duration(t.probe.InitialDelaySeconds) * time.Second
-	from := now
-	if first := started.Add(delay); first.After(from) {
-		from = first.Add(-time.Nanosecond) // a tick at that very moment counts
+	period := time.Duration(max(p.PeriodSeconds, 1)) * time.Second
+	if t.Ticked.Sub(now) > period || t.Begin.Sub(now) > period {
+		return now, true // the clock was set back
 	}
-	n := from.Sub(t.begin) / period
-	if from.Before(t.begin) {
-		return t.begin, true
+	var from time.Time
+	if !w.Open.After(now) {
+		from = w.Open
+		if ready := w.Started.Add(time.Duration(p.InitialDelaySeconds) * time.Second); ready.After(from) {
+			from = ready
+		}
 	}
-	return t.begin.Add((n + 1) * period), true
+	due := t.tick(from, period)
+	if !due.After(t.Ticked) {
+		due = t.tick(t.Ticked.Add(1), period)
+	}
+	return due, true
+}
+
+// tick is the first tick at or after a time.
+func (t Tracker) tick(from time.Time, period time.Duration) time.Time {
+	d := from.Sub(t.Begin)
+	if d <= 0 {
+		return t.Begin
+	}
+	n := d / period
+	if d%period != 0 {
+		n++
+	}
+	return t.Begin.Add(n * period)
 }
