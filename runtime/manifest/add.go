@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -100,6 +101,18 @@ func (d *document) add(n *node, kind string, obj metav1.Object) (errs field.Erro
 		errs = append(errs, validateJob(v)...)
 		errs = append(errs, d.countPods(v.Spec.Parallelism, "parallelism")...)
 		o.Jobs = append(o.Jobs, v)
+	case *corev1.Service:
+		errs, warnings = checkObjectSupport(&v.Spec, ServiceFields)
+		warnings = append(warnings, warnService(v)...)
+		defaultService(v)
+		errs = append(errs, validateService(v)...)
+		errs = append(errs, d.validateAllocations(v)...)
+		o.Services = append(o.Services, v)
+	case *networkingv1.NetworkPolicy:
+		errs, warnings = checkObjectSupport(&v.Spec, NetworkPolicyFields)
+		defaultNetworkPolicy(v)
+		errs = append(errs, validateNetworkPolicy(v)...)
+		o.NetworkPolicies = append(o.NetworkPolicies, v)
 	}
 	return errs, warnings
 }

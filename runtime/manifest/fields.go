@@ -47,7 +47,7 @@ var Fields = []Field{
 	{Path: "dnsConfig.nameservers"},
 	{Path: "dnsConfig.searches"},
 	{Path: "dnsConfig.options"},
-	{Path: "enableServiceLinks", Note: "there are no Services, so there is nothing to link"},
+	{Path: "enableServiceLinks"},
 	{Path: "containers"},
 	{Path: "initContainers"},
 	{Path: "ephemeralContainers", Support: Rejected, Note: "cannot be set on create"},
@@ -233,4 +233,49 @@ var Fields = []Field{
 	{Path: "volumes[].portworxVolume", Support: Rejected, Note: "there are no storage drivers"},
 	{Path: "volumes[].scaleIO", Support: Rejected, Note: "there are no storage drivers"},
 	{Path: "volumes[].storageos", Support: Rejected, Note: "there are no storage drivers"},
+}
+
+// ServiceFields are the fields of a ServiceSpec.
+var ServiceFields = []Field{
+	{Path: "type", Note: "LoadBalancer is treated as NodePort"},
+	{Path: "selector"},
+	{Path: "ports"},
+	{Path: "ports[].name"},
+	{Path: "ports[].protocol", Note: "pods have TCP and UDP"},
+	{Path: "ports[].port"},
+	{Path: "ports[].targetPort"},
+	{Path: "ports[].nodePort"},
+	{Path: "ports[].appProtocol", Support: Ignored, Note: "connections are not looked into"},
+	{Path: "clusterIP"},
+	{Path: "clusterIPs", Note: "the first one"},
+	{Path: "externalName"},
+	{Path: "sessionAffinity"},
+	{Path: "sessionAffinityConfig"},
+	{Path: "sessionAffinityConfig.clientIP"},
+	{Path: "sessionAffinityConfig.clientIP.timeoutSeconds"},
+	{Path: "publishNotReadyAddresses"},
+	{Path: "ipFamilies", Note: "pods have IPv4 addresses"},
+	{Path: "ipFamilyPolicy", Support: Ignored, Note: "pods have IPv4 addresses", Quiet: "SingleStack"},
+	{Path: "internalTrafficPolicy", Note: "there is one node: Local and Cluster are the same"},
+	{Path: "externalTrafficPolicy", Note: "there is one node: Local and Cluster are the same"},
+	{Path: "trafficDistribution", Note: "there is one node: all endpoints are near"},
+	{Path: "externalIPs", Support: Ignored, Note: "the host's addresses are not the runtime's to give"},
+	{Path: "loadBalancerIP", Support: Ignored, Note: "there is no load balancer to be had from a cloud"},
+	{Path: "loadBalancerSourceRanges", Support: Ignored, Note: "there is no load balancer to be had from a cloud"},
+	{Path: "loadBalancerClass", Support: Ignored, Note: "there is no load balancer to be had from a cloud"},
+	{Path: "allocateLoadBalancerNodePorts"},
+	{Path: "healthCheckNodePort", Support: Ignored, Note: "there is no load balancer to be had from a cloud"},
+}
+
+// NetworkPolicyFields are the fields of a NetworkPolicySpec; all of it is
+// honoured.
+var NetworkPolicyFields = []Field{
+	{Path: "podSelector"},
+	{Path: "policyTypes"},
+	{Path: "ingress"},
+	{Path: "ingress[].ports"},
+	{Path: "ingress[].from"},
+	{Path: "egress"},
+	{Path: "egress[].ports"},
+	{Path: "egress[].to"},
 }

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // Bounds on what Parse reads. A manifest is input from strangers: each of
@@ -49,6 +50,9 @@ type Objects struct {
 	StatefulSets []*appsv1.StatefulSet
 	DaemonSets   []*appsv1.DaemonSet
 	Jobs         []*batchv1.Job
+	// Services have no addresses and node ports yet but those they ask for.
+	Services        []*corev1.Service
+	NetworkPolicies []*networkingv1.NetworkPolicy
 
 	// Warnings are what a user should know about input that is valid: fields
 	// and objects that have no effect, and likely mistakes.
@@ -138,6 +142,7 @@ type parser struct {
 	documents int
 	pods      int32                // that the workload objects so far ask for
 	seen      map[objectKey]string // where the object was declared first
+	taken     map[objectKey]bool   // cluster IPs and node ports that Services ask for
 	// full is set once MaxProblems is reached; the rest is not looked at.
 	full bool
 	// references are the ConfigMaps and Secrets that pods cannot start without.

@@ -85,7 +85,10 @@ func TestAccepted(t *testing.T) {
 		{"SEC-06 once, however many containers", spec("  containers: [{name: a, image: i, securityContext: {privileged: true}}, {name: b, image: i, securityContext: {privileged: true}}]\n"), []string{"spec.containers[0].securityContext.privileged: ignored"}},
 		{"what an API server fills in needs no warning", spec("  schedulerName: default-scheduler\n  serviceAccountName: default\n  enableServiceLinks: true\n  preemptionPolicy: PreemptLowerPriority\n  priority: 0\n  securityContext: {}\n" + one), nil},
 		{"ENV-05 an object nobody declares", spec("  containers: [{name: c, image: i, envFrom: [{configMapRef: {name: m}}]}]\n"), []string{`ConfigMap "m" is in none of the manifests`}},
-		{"kinds without effect", "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n", []string{`Service "s": has no effect in wasmpod run`}},
+		{"kinds without effect", "apiVersion: v1\nkind: Endpoints\nmetadata: {name: s}\n", []string{`Endpoints "s": has no effect in wasmpod run`}},
+		{"WL-30 a load balancer", service("type: LoadBalancer, selector: {a: b}, ports: [{port: 80}]"), []string{"spec.type: treated as NodePort"}},
+		{"WL-30 nobody behind it", service("ports: [{port: 80, appProtocol: http}]"), []string{"spec.ports[0].appProtocol: ignored", "spec.selector: a Service without a selector has no endpoints"}},
+		{"WL-30 one node port for both protocols", service("type: NodePort, selector: {a: b}, ports: [{name: t, port: 53, nodePort: 30053}, {name: u, port: 53, nodePort: 30053, protocol: UDP}]"), nil},
 		{"SIDE sidecars and rules", spec("  initContainers: [{name: s, image: i, restartPolicy: Always, restartPolicyRules: [{action: Restart, exitCodes: {operator: NotIn, values: [3]}}]}]\n" + one), nil},
 		{"merge keys and anchors", spec("  containers:\n  - &c {name: c, image: i}\n  - {<<: *c, name: d}\n"), nil},
 	} {
@@ -114,5 +117,41 @@ func TestSecretStringData(t *testing.T) {
 	s := objs.Secrets[0]
 	if string(s.Data["a"]) != "a" || string(s.Data["b"]) != "text" || s.StringData != nil || s.Type != "Opaque" || s.Namespace != "ns" {
 		t.Errorf("%+v", s)
+	}
+}
+
+func service(spec string) string {
+	return "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {" + spec + "}\n"
+}
+
+func TestServicesAndPolicies(t *testing.T) {
+	objs, err := manifest.Parse("ns", manifest.Source{Name: "s", Data: []byte(service("selector: {a: b}, ports: [{port: 80}]") +
+		"---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec: {egress: [{ports: [{port: 53}]}]}\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("WL-30 defaults of a Service", func(t *testing.T) {
+		s := objs.Services[0].Spec
+		if p := s.Ports[0]; s.Type != "ClusterIP" || s.SessionAffinity != "None" || p.Protocol != "TCP" || p.TargetPort.IntVal != 80 {
+			t.Errorf("defaulted to %+v", s)
+		}
+	})
+	t.Run("a policy with egress rules is about both directions", func(t *testing.T) {
+		s := objs.NetworkPolicies[0].Spec
+		if len(s.PolicyTypes) != 2 || *s.Egress[0].Ports[0].Protocol != "TCP" {
+			t.Errorf("defaulted to %+v", s)
+		}
+	})
+	other := strings.ReplaceAll(service("type: NodePort, clusterIP: 10.0.0.1, selector: {a: b}, ports: [{port: 80, nodePort: 30080}]"), "name: s}", "name: o}")
+	_, err = manifest.Parse("ns", manifest.Source{Name: "s", Data: []byte(
+		service("type: NodePort, clusterIP: 10.0.0.1, selector: {a: b}, ports: [{name: a, port: 80, nodePort: 30080}, {name: b, port: 81, nodePort: 80}]") + "---\n" + other)})
+	for _, want := range []string{
+		`Service "s": spec.ports[1].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767`,
+		`Service "o": spec.clusterIPs: Invalid value: ["10.0.0.1"]: failed to allocate IP 10.0.0.1: provided IP is already allocated`,
+		`Service "o": spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("WL-30 no %s in\n%v", want, err)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kjson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -24,21 +25,23 @@ type supported struct {
 }
 
 var kinds = map[string]supported{
-	"Pod":         {"v1", "pods", true, func() metav1.Object { return &corev1.Pod{} }},
-	"ConfigMap":   {"v1", "configmaps", true, func() metav1.Object { return &corev1.ConfigMap{} }},
-	"Secret":      {"v1", "secrets", true, func() metav1.Object { return &corev1.Secret{} }},
-	"Namespace":   {"v1", "namespaces", false, func() metav1.Object { return &corev1.Namespace{} }},
-	"Deployment":  {"apps/v1", "deployments.apps", true, func() metav1.Object { return &appsv1.Deployment{} }},
-	"ReplicaSet":  {"apps/v1", "replicasets.apps", true, func() metav1.Object { return &appsv1.ReplicaSet{} }},
-	"StatefulSet": {"apps/v1", "statefulsets.apps", true, func() metav1.Object { return &appsv1.StatefulSet{} }},
-	"DaemonSet":   {"apps/v1", "daemonsets.apps", true, func() metav1.Object { return &appsv1.DaemonSet{} }},
-	"Job":         {"batch/v1", "jobs.batch", true, func() metav1.Object { return &batchv1.Job{} }},
+	"Pod":           {"v1", "pods", true, func() metav1.Object { return &corev1.Pod{} }},
+	"ConfigMap":     {"v1", "configmaps", true, func() metav1.Object { return &corev1.ConfigMap{} }},
+	"Secret":        {"v1", "secrets", true, func() metav1.Object { return &corev1.Secret{} }},
+	"Namespace":     {"v1", "namespaces", false, func() metav1.Object { return &corev1.Namespace{} }},
+	"Deployment":    {"apps/v1", "deployments.apps", true, func() metav1.Object { return &appsv1.Deployment{} }},
+	"ReplicaSet":    {"apps/v1", "replicasets.apps", true, func() metav1.Object { return &appsv1.ReplicaSet{} }},
+	"StatefulSet":   {"apps/v1", "statefulsets.apps", true, func() metav1.Object { return &appsv1.StatefulSet{} }},
+	"DaemonSet":     {"apps/v1", "daemonsets.apps", true, func() metav1.Object { return &appsv1.DaemonSet{} }},
+	"Job":           {"batch/v1", "jobs.batch", true, func() metav1.Object { return &batchv1.Job{} }},
+	"Service":       {"v1", "services", true, func() metav1.Object { return &corev1.Service{} }},
+	"NetworkPolicy": {"networking.k8s.io/v1", "networkpolicies.networking.k8s.io", true, func() metav1.Object { return &networkingv1.NetworkPolicy{} }},
 }
 
 // harmless are kinds that change nothing for pods run by themselves, and why.
 var harmless = map[string]string{
-	"Service": "there is no cluster network to publish it in", "Endpoints": "there is no cluster network", "EndpointSlice": "there is no cluster network",
-	"Ingress": "there is no cluster network to publish it in", "IngressClass": "there is no cluster network", "NetworkPolicy": "pods are isolated already",
+	"Endpoints": "the endpoints of a Service are the pods that its selector matches", "EndpointSlice": "the endpoints of a Service are the pods that its selector matches",
+	"Ingress": "nothing here routes HTTP by host or path; a Service of type NodePort is reachable from the host", "IngressClass": "nothing here routes HTTP by host or path",
 	"ServiceAccount": "there is no API server to log in to", "Role": "there is no API server", "ClusterRole": "there is no API server",
 	"RoleBinding": "there is no API server", "ClusterRoleBinding": "there is no API server",
 	"PodDisruptionBudget": "nothing evicts pods", "HorizontalPodAutoscaler": "nothing scales pods",

@@ -10,17 +10,20 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-var fieldTable = func() map[string]*Field {
-	m := make(map[string]*Field, len(Fields))
-	for i := range Fields {
-		m[Fields[i].Path] = &Fields[i]
+var fieldTable = tableOf(Fields)
+
+func tableOf(fields []Field) map[string]*Field {
+	m := make(map[string]*Field, len(fields))
+	for i := range fields {
+		m[fields[i].Path] = &fields[i]
 	}
 	return m
-}()
+}
 
-// support finds the fields of a pod spec, as its author wrote it, that are
-// ignored or rejected. It must see the spec before defaulting.
+// support finds the fields of a spec, as its author wrote it, that are ignored
+// or rejected. It must see the spec before defaulting.
 type support struct {
+	table    map[string]*Field
 	base     *field.Path
 	warned   map[string]bool
 	warnings []Problem
@@ -28,8 +31,16 @@ type support struct {
 }
 
 func checkSupport(spec *corev1.PodSpec, base *field.Path) (field.ErrorList, []Problem) {
-	s := &support{base: base, warned: map[string]bool{}}
+	s := &support{table: fieldTable, base: base, warned: map[string]bool{}}
 	s.walk(reflect.ValueOf(spec).Elem(), "", base, true)
+	return s.errs, s.warnings
+}
+
+// checkObjectSupport is checkSupport for the spec of another kind of object.
+func checkObjectSupport(spec any, fields []Field) (field.ErrorList, []Problem) {
+	base := field.NewPath("spec")
+	s := &support{table: tableOf(fields), base: base, warned: map[string]bool{}}
+	s.walk(reflect.ValueOf(spec).Elem(), "", base, false)
 	return s.errs, s.warnings
 }
 
@@ -61,7 +72,7 @@ func (s *support) field(v reflect.Value, table string, at *field.Path) {
 		}
 		v = v.Elem()
 	}
-	f, listed := fieldTable[table]
+	f, listed := s.table[table]
 	if listed && f.Support != Honoured {
 		// An empty object says something, an empty list or a false does not.
 		if (v.IsZero() && v.Kind() != reflect.Struct) || (f.Quiet != "" && fmt.Sprint(v.Interface()) == f.Quiet) || (v.Kind() == reflect.Slice || v.Kind() == reflect.Map) && v.Len() == 0 {
@@ -85,7 +96,7 @@ func (s *support) field(v reflect.Value, table string, at *field.Path) {
 		keys := v.MapKeys()
 		sort.Slice(keys, func(i, j int) bool { return keys[i].String() < keys[j].String() })
 		for _, k := range keys {
-			if f, ok := fieldTable[table+"["+k.String()+"]"]; ok && f.Support != Honoured {
+			if f, ok := s.table[table+"["+k.String()+"]"]; ok && f.Support != Honoured {
 				s.found(f, at.Key(k.String()))
 			}
 		}

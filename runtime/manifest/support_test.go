@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // Every field of PodSpec, and every field of the objects in it, is in Fields,
@@ -39,6 +40,33 @@ func TestFieldsCoverPodSpec(t *testing.T) {
 		seen[f.Path] = true
 		if f.Support == Ignored && f.Note == "" {
 			t.Errorf("%s is ignored without a reason", f.Path)
+		}
+	}
+}
+
+// The same of a ServiceSpec and, a level deep, a NetworkPolicySpec.
+func TestFieldsCoverServicesAndPolicies(t *testing.T) {
+	for _, c := range []struct {
+		of     reflect.Type
+		fields []Field
+		deep   int
+	}{
+		{reflect.TypeFor[corev1.ServiceSpec](), ServiceFields, 3},
+		{reflect.TypeFor[networkingv1.NetworkPolicySpec](), NetworkPolicyFields, 1},
+	} {
+		known := map[string]bool{}
+		walkType(c.of, "", 0, known)
+		table := tableOf(c.fields)
+		for path := range known {
+			inSelector := strings.HasPrefix(path, "podSelector.")
+			if _, ok := table[path]; !ok && !inSelector && strings.Count(path, ".") <= c.deep {
+				t.Errorf("the table of %s lacks %s", c.of.Name(), path)
+			}
+		}
+		for path := range table {
+			if !known[path] {
+				t.Errorf("the table of %s has %s, which is not there", c.of.Name(), path)
+			}
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -20,6 +21,9 @@ import (
 	"k8s.io/kubernetes/pkg/apis/core/helper/qos"
 	_ "k8s.io/kubernetes/pkg/apis/core/install"
 	corevalidation "k8s.io/kubernetes/pkg/apis/core/validation"
+	"k8s.io/kubernetes/pkg/apis/networking"
+	_ "k8s.io/kubernetes/pkg/apis/networking/install"
+	networkingvalidation "k8s.io/kubernetes/pkg/apis/networking/validation"
 	"k8s.io/kubernetes/pkg/capabilities"
 
 	"github.com/wasmpod/wasmpod/runtime/manifest"
@@ -35,6 +39,9 @@ type verdict struct {
 	decode error           // the input is no object; nothing else is set
 	errs   field.ErrorList // it is an object, but not a valid one
 	pod    *corev1.Pod     // the defaulted object, if it is a Pod
+	// The same, if it is one of these.
+	service *corev1.Service
+	policy  *networkingv1.NetworkPolicy
 }
 
 // objectValue is an object quoted in a message. Upstream prints its internal
@@ -42,7 +49,12 @@ type verdict struct {
 // write. This is the one intended difference in wording.
 var objectValue = regexp.MustCompile(`(Invalid|Unsupported) value: \{.*\}: `)
 
-func normal(text string) string { return objectValue.ReplaceAllString(text, "$1 value: {…}: ") }
+// duplicatePort is the same of a port that a Service has twice.
+var duplicatePort = regexp.MustCompile(`^(spec\.ports\[\d+\]: Duplicate value: ).*$`)
+
+func normal(text string) string {
+	return duplicatePort.ReplaceAllString(objectValue.ReplaceAllString(text, "$1 value: {…}: "), "$1{…}")
+}
 
 // texts are the errors as "path: Kind: detail", sorted.
 func (v verdict) texts() []string {
@@ -90,6 +102,30 @@ func upstream(data []byte) (verdict, error) {
 		podutil.DropDisabledTemplateFields(&o.Spec.Template, nil)
 		opts := podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil)
 		v.errs = appsvalidation.ValidateDeployment(o, opts)
+	case *core.Service:
+		if o.Namespace == "" {
+			o.Namespace = "default"
+		}
+		// What the registry does before it validates.
+		o.Status = core.ServiceStatus{}
+		if o.Spec.ClusterIP != "" && len(o.Spec.ClusterIPs) == 0 {
+			o.Spec.ClusterIPs = []string{o.Spec.ClusterIP}
+		}
+		v.errs = corevalidation.ValidateServiceCreate(o)
+		v.service = &corev1.Service{}
+		if err := legacyscheme.Scheme.Convert(o, v.service, nil); err != nil {
+			return verdict{}, err
+		}
+	case *networking.NetworkPolicy:
+		if o.Namespace == "" {
+			o.Namespace = "default"
+		}
+		o.Generation = 1
+		v.errs = networkingvalidation.ValidateNetworkPolicy(o, networkingvalidation.NetworkPolicyValidationOptions{})
+		v.policy = &networkingv1.NetworkPolicy{}
+		if err := legacyscheme.Scheme.Convert(o, v.policy, nil); err != nil {
+			return verdict{}, err
+		}
 	case *core.Namespace:
 		v.errs = corevalidation.ValidateNamespace(o)
 	default:
