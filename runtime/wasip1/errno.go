@@ -95,6 +95,21 @@ const (
 	ErrnoNOTCAPABLE
 )
 
+// The errors of sock_getaddrinfo, which WasmEdge appends to those of preview 1.
+const (
+	errnoAIADDRFAMILY Errno = iota + ErrnoNOTCAPABLE + 1
+	errnoAIAGAIN
+	errnoAIBADFLAG
+	errnoAIFAIL
+	errnoAIFAMILY
+	errnoAIMEMORY
+	errnoAINODATA
+	errnoAINONAME
+	errnoAISERVICE
+	errnoAISOCKTYPE
+	errnoAISYSTEM
+)
+
 var errnoNames = [...]string{
 	"ESUCCESS", "E2BIG", "EACCES", "EADDRINUSE", "EADDRNOTAVAIL", "EAFNOSUPPORT", "EAGAIN", "EALREADY",
 	"EBADF", "EBADMSG", "EBUSY", "ECANCELED", "ECHILD", "ECONNABORTED", "ECONNREFUSED", "ECONNRESET",
@@ -105,6 +120,8 @@ var errnoNames = [...]string{
 	"ENOSYS", "ENOTCONN", "ENOTDIR", "ENOTEMPTY", "ENOTRECOVERABLE", "ENOTSOCK", "ENOTSUP", "ENOTTY",
 	"ENXIO", "EOVERFLOW", "EOWNERDEAD", "EPERM", "EPIPE", "EPROTO", "EPROTONOSUPPORT", "EPROTOTYPE",
 	"ERANGE", "EROFS", "ESPIPE", "ESRCH", "ESTALE", "ETIMEDOUT", "ETXTBSY", "EXDEV", "ENOTCAPABLE",
+	"EAI_ADDRFAMILY", "EAI_AGAIN", "EAI_BADFLAGS", "EAI_FAIL", "EAI_FAMILY", "EAI_MEMORY", "EAI_NODATA", "EAI_NONAME",
+	"EAI_SERVICE", "EAI_SOCKTYPE", "EAI_SYSTEM",
 }
 
 // Error is the POSIX name, for traces and tests.
@@ -116,52 +133,70 @@ func (e Errno) Error() string {
 }
 
 // hostErrnos has the host errors that have the same meaning for a guest.
-// Anything else is EIO: a host's private trouble.
-var hostErrnos = map[syscall.Errno]Errno{
-	syscall.E2BIG:        Errno2BIG,
-	syscall.EACCES:       ErrnoACCES,
-	syscall.EAGAIN:       ErrnoAGAIN,
-	syscall.EBADF:        ErrnoBADF,
-	syscall.EBUSY:        ErrnoBUSY,
-	syscall.ECONNABORTED: ErrnoCONNABORTED,
-	syscall.ECONNREFUSED: ErrnoCONNREFUSED,
-	syscall.ECONNRESET:   ErrnoCONNRESET,
-	syscall.EDEADLK:      ErrnoDEADLK,
-	syscall.EDQUOT:       ErrnoDQUOT,
-	syscall.EEXIST:       ErrnoEXIST,
-	syscall.EFAULT:       ErrnoFAULT,
-	syscall.EFBIG:        ErrnoFBIG,
-	syscall.EILSEQ:       ErrnoILSEQ,
-	syscall.EINTR:        ErrnoINTR,
-	syscall.EINVAL:       ErrnoINVAL,
-	syscall.EIO:          ErrnoIO,
-	syscall.EISDIR:       ErrnoISDIR,
-	syscall.ELOOP:        ErrnoLOOP,
-	syscall.EMFILE:       ErrnoNFILE, // the host's table is full, not the guest's
-	syscall.EMLINK:       ErrnoMLINK,
-	syscall.ENAMETOOLONG: ErrnoNAMETOOLONG,
-	syscall.ENFILE:       ErrnoNFILE,
-	syscall.ENODEV:       ErrnoNODEV,
-	syscall.ENOENT:       ErrnoNOENT,
-	syscall.ENOLCK:       ErrnoNOLCK,
-	syscall.ENOMEM:       ErrnoNOMEM,
-	syscall.ENOSPC:       ErrnoNOSPC,
-	syscall.ENOSYS:       ErrnoNOSYS,
-	syscall.ENOTDIR:      ErrnoNOTDIR,
-	syscall.ENOTEMPTY:    ErrnoNOTEMPTY,
-	syscall.ENOTSUP:      ErrnoNOTSUP,
-	syscall.ENOTTY:       ErrnoNOTTY,
-	syscall.ENXIO:        ErrnoNXIO,
-	syscall.EOVERFLOW:    ErrnoOVERFLOW,
-	syscall.EPERM:        ErrnoPERM,
-	syscall.EPIPE:        ErrnoPIPE,
-	syscall.ERANGE:       ErrnoRANGE,
-	syscall.EROFS:        ErrnoROFS,
-	syscall.ESPIPE:       ErrnoSPIPE,
-	syscall.ESTALE:       ErrnoSTALE,
-	syscall.ETIMEDOUT:    ErrnoTIMEDOUT,
-	syscall.ETXTBSY:      ErrnoTXTBSY,
-	syscall.EXDEV:        ErrnoXDEV,
+// Anything else, 0 here, is EIO: a host's private trouble.
+var hostErrnos = [256]Errno{
+	syscall.EADDRINUSE:      ErrnoADDRINUSE,
+	syscall.EADDRNOTAVAIL:   ErrnoADDRNOTAVAIL,
+	syscall.EAFNOSUPPORT:    ErrnoAFNOSUPPORT,
+	syscall.EALREADY:        ErrnoALREADY,
+	syscall.EDESTADDRREQ:    ErrnoDESTADDRREQ,
+	syscall.EHOSTUNREACH:    ErrnoHOSTUNREACH,
+	syscall.EINPROGRESS:     ErrnoINPROGRESS,
+	syscall.EISCONN:         ErrnoISCONN,
+	syscall.EMSGSIZE:        ErrnoMSGSIZE,
+	syscall.ENETDOWN:        ErrnoNETDOWN,
+	syscall.ENETRESET:       ErrnoNETRESET,
+	syscall.ENETUNREACH:     ErrnoNETUNREACH,
+	syscall.ENOBUFS:         ErrnoNOBUFS,
+	syscall.ENOPROTOOPT:     ErrnoNOPROTOOPT,
+	syscall.ENOTCONN:        ErrnoNOTCONN,
+	syscall.ENOTSOCK:        ErrnoNOTSOCK,
+	syscall.EPROTONOSUPPORT: ErrnoPROTONOSUPPORT,
+	syscall.EPROTOTYPE:      ErrnoPROTOTYPE,
+	syscall.E2BIG:           Errno2BIG,
+	syscall.EACCES:          ErrnoACCES,
+	syscall.EAGAIN:          ErrnoAGAIN,
+	syscall.EBADF:           ErrnoBADF,
+	syscall.EBUSY:           ErrnoBUSY,
+	syscall.ECONNABORTED:    ErrnoCONNABORTED,
+	syscall.ECONNREFUSED:    ErrnoCONNREFUSED,
+	syscall.ECONNRESET:      ErrnoCONNRESET,
+	syscall.EDEADLK:         ErrnoDEADLK,
+	syscall.EDQUOT:          ErrnoDQUOT,
+	syscall.EEXIST:          ErrnoEXIST,
+	syscall.EFAULT:          ErrnoFAULT,
+	syscall.EFBIG:           ErrnoFBIG,
+	syscall.EILSEQ:          ErrnoILSEQ,
+	syscall.EINTR:           ErrnoINTR,
+	syscall.EINVAL:          ErrnoINVAL,
+	syscall.EIO:             ErrnoIO,
+	syscall.EISDIR:          ErrnoISDIR,
+	syscall.ELOOP:           ErrnoLOOP,
+	syscall.EMFILE:          ErrnoNFILE, // the host's table is full, not the guest's
+	syscall.EMLINK:          ErrnoMLINK,
+	syscall.ENAMETOOLONG:    ErrnoNAMETOOLONG,
+	syscall.ENFILE:          ErrnoNFILE,
+	syscall.ENODEV:          ErrnoNODEV,
+	syscall.ENOENT:          ErrnoNOENT,
+	syscall.ENOLCK:          ErrnoNOLCK,
+	syscall.ENOMEM:          ErrnoNOMEM,
+	syscall.ENOSPC:          ErrnoNOSPC,
+	syscall.ENOSYS:          ErrnoNOSYS,
+	syscall.ENOTDIR:         ErrnoNOTDIR,
+	syscall.ENOTEMPTY:       ErrnoNOTEMPTY,
+	syscall.ENOTSUP:         ErrnoNOTSUP,
+	syscall.ENOTTY:          ErrnoNOTTY,
+	syscall.ENXIO:           ErrnoNXIO,
+	syscall.EOVERFLOW:       ErrnoOVERFLOW,
+	syscall.EPERM:           ErrnoPERM,
+	syscall.EPIPE:           ErrnoPIPE,
+	syscall.ERANGE:          ErrnoRANGE,
+	syscall.EROFS:           ErrnoROFS,
+	syscall.ESPIPE:          ErrnoSPIPE,
+	syscall.ESTALE:          ErrnoSTALE,
+	syscall.ETIMEDOUT:       ErrnoTIMEDOUT,
+	syscall.ETXTBSY:         ErrnoTXTBSY,
+	syscall.EXDEV:           ErrnoXDEV,
 }
 
 // toErrno is the only place where errors of the host become errors of a guest.
@@ -173,8 +208,8 @@ func toErrno(err error) Errno {
 	case Errno:
 		return e
 	case syscall.Errno:
-		if g, ok := hostErrnos[e]; ok {
-			return g
+		if e < syscall.Errno(len(hostErrnos)) && hostErrnos[e] != 0 {
+			return hostErrnos[e]
 		}
 		return ErrnoIO
 	}
