@@ -16,6 +16,9 @@ type Config struct {
 	ImageID  string `json:"imageID"`            // digested reference (IMG-12)
 	Module   string `json:"module"`             // digest of the wasm module, sha256:…
 
+	// Program is the path of the image's own program: the first word of its
+	// entrypoint. Args need not begin with it.
+	Program    string   `json:"program,omitempty"`
 	Args       []string `json:"args"`          // argv, argv[0] included (ENV-11, ENV-14)
 	Env        []string `json:"env,omitempty"` // KEY=value, in order, no duplicates
 	WorkingDir string   `json:"workingDir"`    // absolute

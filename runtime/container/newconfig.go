@@ -35,6 +35,9 @@ func NewConfig(pod *corev1.Pod, c *corev1.Container, in Inputs) (Config, error) 
 
 		Resources: ContainerLimits(pod, c),
 	}
+	if len(in.Image.Entrypoint) > 0 {
+		cfg.Program = in.Image.Entrypoint[0]
+	}
 	if cfg.TerminationMessagePolicy == "" {
 		cfg.TerminationMessagePolicy = string(corev1.TerminationMessageReadFile)
 	}

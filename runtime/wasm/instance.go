@@ -116,7 +116,8 @@ func (e *Engine) Start(ctx context.Context, m *Module, c InstanceConfig) (*Insta
 	}
 	i := &Instance{name: c.Name, module: m, turn: e.scheduler.newTurn(c.CPUShares), meter: newMeter(), done: make(chan struct{})}
 	i.wake.Store(newEvent())
-	i.memory = &allocator{limit: c.MemoryLimit, exceeded: i.outOfMemory}
+	i.memory = &allocator{exceeded: i.outOfMemory}
+	i.memory.limit.Store(c.MemoryLimit)
 
 	e.mu.Lock()
 	if e.closed {
@@ -282,7 +283,7 @@ func oomExit(limit int64) *Exit {
 
 // outOfMemory is called on the guest's goroutine, within memory.grow.
 func (i *Instance) outOfMemory() {
-	i.stop.CompareAndSwap(nil, oomExit(i.memory.limit))
+	i.stop.CompareAndSwap(nil, oomExit(i.memory.limit.Load()))
 	i.unwind()
 }
 

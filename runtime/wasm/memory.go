@@ -10,8 +10,8 @@ const pageBytes = 1 << 16 // of WebAssembly
 
 // allocator makes the one linear memory of an instance and holds its limit.
 type allocator struct {
-	limit    int64  // bytes; 0 is none
-	exceeded func() // called when growth would exceed it; does not return
+	limit    atomic.Int64 // bytes; 0 is none
+	exceeded func()       // called when growth would exceed it; does not return
 	size     atomic.Int64
 	peak     atomic.Int64
 	mem      *linearMemory
@@ -29,10 +29,7 @@ type linearMemory struct {
 
 // Allocate implements [experimental.MemoryAllocator].
 func (a *allocator) Allocate(_, most uint64) experimental.LinearMemory {
-	if a.limit > 0 {
-		// Growing past the limit ends the guest, so no space is needed there.
-		most = min(most, uint64(a.limit))
-	}
+	// Not only up to the limit, which SetLimits may raise: it is address space.
 	a.mem = &linearMemory{a: a}
 	if most > 0 {
 		a.mem.reserved = reserve(int(most+pageBytes-1) &^ (pageBytes - 1))
@@ -48,7 +45,7 @@ func (a *allocator) free() {
 
 // Reallocate implements [experimental.LinearMemory].
 func (m *linearMemory) Reallocate(size uint64) []byte {
-	if m.a.limit > 0 && size > uint64(m.a.limit) {
+	if limit := m.a.limit.Load(); limit > 0 && size > uint64(limit) {
 		m.a.exceeded()
 	}
 	n := int(size)

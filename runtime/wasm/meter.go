@@ -106,7 +106,7 @@ func (o *outside) measure(mod api.Module) (stack, sum int64) {
 // checkMemory ends a guest whose memory, all in all, exceeds its limit.
 func (i *Instance) checkMemory(mod api.Module) {
 	stack, sum := i.outside.measure(mod)
-	if limit := i.memory.limit; limit > 0 && sum+i.memory.size.Load() > limit {
+	if limit := i.memory.limit.Load(); limit > 0 && sum+i.memory.size.Load() > limit {
 		i.outOfMemory()
 	}
 	if stack > stackCeiling {

@@ -79,11 +79,15 @@ type turn struct {
 	budget  uint32        // until the next safepoint
 	crossed int           // safepoints in this slice
 	used    atomic.Int64  // nanoseconds of slices
+	shares  atomic.Int64  // that it is to have, from any goroutine
+	weight  int64         // of them, what task has
 }
 
 func (s *scheduler) newTurn(shares int64) *turn {
 	t := &turn{s: s, granted: make(chan struct{}, 1), budget: safepoint.Budget}
 	t.task = schedule.NewTask(shares, t)
+	t.shares.Store(shares)
+	t.weight = shares
 	return t
 }
 
@@ -151,6 +155,10 @@ func (t *turn) charge(now time.Time) {
 	t.used.Add(int64(d))
 	// At least something, where the clock stands still.
 	t.task.Charge(max(d, time.Microsecond))
+	if shares := t.shares.Load(); shares != t.weight {
+		t.weight = shares
+		t.task.SetShares(shares)
+	}
 }
 
 // next passes a slot on. The caller holds mu.

@@ -39,10 +39,18 @@ type Task struct {
 // NewTask returns a task with these shares; zero means DefaultShares, and what
 // is out of range is brought into it.
 func NewTask(shares int64, value any) *Task {
+	t := &Task{Value: value}
+	t.SetShares(shares)
+	return t
+}
+
+// SetShares changes the shares, as NewTask takes them, for what it runs from now
+// on. It may be waiting.
+func (t *Task) SetShares(shares int64) {
 	if shares == 0 {
 		shares = DefaultShares
 	}
-	return &Task{Value: value, shares: min(max(shares, MinShares), MaxShares)}
+	t.shares = min(max(shares, MinShares), MaxShares)
 }
 
 // Charge notes that the task has run for d.
