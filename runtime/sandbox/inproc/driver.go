@@ -61,6 +61,8 @@ func New(cfg Config) *Driver {
 	return &Driver{cfg: cfg, setups: make(setups, 8*goruntime.GOMAXPROCS(0))}
 }
 
+var errRemoving = errors.New("the pod sandbox is being removed")
+
 // setups bounds how many sandboxes and containers are set up at a time. A
 // thousand at once would not be ready any sooner, but everything else that runs
 // here would wait for its turn behind all of them.
@@ -89,6 +91,7 @@ func (d *Driver) Create(ctx context.Context, pod *corev1.Pod, attempt int) (sand
 		modules: make(map[string]*wasm.Module),
 		running: make(map[*guest]struct{}),
 	}
+	s.creation, s.abandon = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := d.setups.begin(ctx); err != nil {
 		return nil, err
 	}
@@ -113,6 +116,9 @@ type podSandbox struct {
 	network *podnet.Namespace
 	infra   *wasm.Instance
 	pause   *wasip1.Process // of infra
+
+	creation context.Context // of containers; ends when the sandbox is removed
+	abandon  context.CancelCauseFunc
 
 	mu       sync.Mutex
 	modules  map[string]*wasm.Module // by digest: see module
@@ -244,7 +250,7 @@ func (s *podSandbox) module(ctx context.Context, digest string, load func() ([]b
 	if m != nil {
 		return m, nil
 	}
-	m, err := s.cfg.Engine.Compile(ctx, digest, load)
+	m, err := compile(ctx, s.cfg.Engine, digest, load)
 	if err != nil {
 		return nil, err
 	}
@@ -256,6 +262,31 @@ func (s *podSandbox) module(ctx context.Context, digest string, load func() ([]b
 	}
 	s.modules[digest] = m
 	return m, nil
+}
+
+// compile returns when ctx ends, though a compilation under way is finished:
+// others may be waiting for it.
+func compile(ctx context.Context, engine *wasm.Engine, digest string, load func() ([]byte, error)) (*wasm.Module, error) {
+	type result struct {
+		module *wasm.Module
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		m, err := engine.Compile(ctx, digest, load)
+		done <- result{m, err}
+	}()
+	select {
+	case r := <-done:
+		return r.module, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.module != nil {
+				r.module.Release()
+			}
+		}()
+		return nil, context.Cause(ctx)
+	}
 }
 
 func (s *podSandbox) noModules(context.Context) error { return nil }
@@ -277,6 +308,7 @@ func (s *podSandbox) killContainers(context.Context) error {
 	s.mu.Lock()
 	s.removing = true
 	s.mu.Unlock()
+	s.abandon(errRemoving) // a compilation, say, which may take long
 	s.creating.Wait()
 	for _, g := range s.guests() {
 		g.Kill()

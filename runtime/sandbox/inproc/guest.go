@@ -40,13 +40,17 @@ type guest struct {
 	id      string
 	dir     string // private to this attempt; removed when it has ended
 
-	module  *wasm.Module
-	log     *logs.Log
-	process *wasip1.Process
+	module   *wasm.Module
+	log      *logs.Log
+	process  *wasip1.Process
+	commands *commands
+	streams  *streams
+	programs programs
 
 	mu       sync.Mutex
 	instance *wasm.Instance // nil until Start
-	ended    bool           // set once, by whoever then calls end
+	limits   container.Limits
+	ended    bool // set once, by whoever then calls end
 	done     chan struct{}
 	status   sandbox.ExitStatus // before done is closed
 }
@@ -56,11 +60,14 @@ func (s *podSandbox) Create(ctx context.Context, config container.Config) (sandb
 	s.mu.Lock()
 	if s.removing {
 		s.mu.Unlock()
-		return nil, errors.New("the pod sandbox is being removed")
+		return nil, errRemoving
 	}
 	s.creating.Add(1)
 	s.mu.Unlock()
 	defer s.creating.Done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.creation, func() { cancel(errRemoving) })()
 
 	g := &guest{
 		sandbox: s,
@@ -68,6 +75,10 @@ func (s *podSandbox) Create(ctx context.Context, config container.Config) (sandb
 		id:      fmt.Sprintf("%s/%s/%d", s.id, config.Name, config.Attempt),
 		dir:     filepath.Join(s.containersDir(), config.Name, strconv.Itoa(config.Attempt)),
 		done:    make(chan struct{}),
+
+		commands: newCommands(),
+		streams:  newStreams(config),
+		limits:   config.Resources,
 	}
 	if err := g.create(ctx); err != nil {
 		return nil, errors.Join(err, g.release())
@@ -119,16 +130,35 @@ func (g *guest) create(ctx context.Context) error {
 	if cfg.Stdio != nil {
 		stdio = cfg.Stdio(g.config)
 	}
-	g.process, err = wasip1.NewProcess(wasip1.ProcessConfig{
-		Args:   g.config.Args,
-		Env:    withPWD(g.config.Env, g.config.WorkingDir),
-		Stdin:  stdio.Stdin,
-		Stdout: tee(stdout, stdio.Stdout),
-		Stderr: tee(stderr, stdio.Stderr),
-		Prompt: stdio.Stdout == nil && stdio.Stderr == nil, // the log alone
-		Root:   fs,
-	})
+	p := g.processConfig(g.config.Args)
+	p.Root = fs
+	p.TTY = g.config.TTY
+	p.Stdin = g.streams.input(stdio.Stdin)
+	p.Stdout = g.streams.tee(tee(stdout, stdio.Stdout), false)
+	p.Stderr = g.streams.tee(tee(stderr, stdio.Stderr), !g.config.TTY)
+	p.Prompt = stdio.Stdout == nil && stdio.Stderr == nil // the log alone
+	g.process, err = wasip1.NewProcess(p)
 	return err
+}
+
+// processConfig is what the container's process and the commands that Exec runs
+// in it have in common.
+func (g *guest) processConfig(args []string) wasip1.ProcessConfig {
+	return wasip1.ProcessConfig{
+		Args: args,
+		Env:  withPWD(g.config.Env, g.config.WorkingDir),
+	}
+}
+
+// startInstance starts a process of the container. It is killed when ctx ends.
+// g.mu is held.
+func (g *guest) startInstance(ctx context.Context, name string, module *wasm.Module, process *wasip1.Process) (*wasm.Instance, error) {
+	return g.sandbox.cfg.Engine.Start(ctx, module, wasm.InstanceConfig{
+		Name:        name,
+		MemoryLimit: g.limits.MemoryBytes,
+		CPUShares:   g.limits.CPUShares,
+		Context:     func(ctx context.Context) context.Context { return wasip1.WithProcess(ctx, process) },
+	})
 }
 
 // briefError is an error with a message of bounded length.
@@ -282,12 +312,7 @@ func (g *guest) Start(ctx context.Context) error {
 		g.mu.Unlock()
 		return errors.New("the container was killed before it started")
 	}
-	instance, err := g.sandbox.cfg.Engine.Start(context.WithoutCancel(ctx), g.module, wasm.InstanceConfig{
-		Name:        g.id,
-		MemoryLimit: g.config.Resources.MemoryBytes,
-		CPUShares:   g.config.Resources.CPUShares,
-		Context:     func(ctx context.Context) context.Context { return wasip1.WithProcess(ctx, g.process) },
-	})
+	instance, err := g.startInstance(context.WithoutCancel(ctx), g.id, g.module, g.process)
 	g.instance, g.ended = instance, err != nil
 	g.mu.Unlock()
 	if err != nil {
@@ -326,6 +351,7 @@ func (g *guest) Kill() {
 	}
 }
 
+// live is the guest's instance; nil before its start.
 func (g *guest) live() *wasm.Instance {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -336,6 +362,9 @@ func (g *guest) live() *wasm.Instance {
 // once. It takes as long as the removal of whatever files the guest has left, and
 // so holds no lock: nobody else may have to wait for that.
 func (g *guest) end(exit wasm.Exit) {
+	g.commands.stop() // they use the files of the process
+	g.streams.close()
+	g.programs.release()
 	g.closeStreams()
 	g.status = sandbox.ExitStatus{Code: exit.Code, Reason: exit.Reason, Message: g.terminationMessage(exit)}
 	if err := g.release(); err != nil {

@@ -142,7 +142,7 @@ func newEngine() (*wasm.Engine, error) {
 	})
 }
 
-func newNode(t *testing.T, engine *wasm.Engine) *node {
+func newNode(t testing.TB, engine *wasm.Engine) *node {
 	t.Helper()
 	n := &node{dir: t.TempDir(), module: wasmtest.BuildGo(t, guestSource)}
 	network, err := podnet.NewRange(netip.MustParsePrefix("127.128.0.0/24"))
@@ -175,7 +175,7 @@ func sharedNode(t *testing.T) *node {
 	return newNode(t, engine)
 }
 
-func (n *node) pod(t *testing.T, edit func(*corev1.PodSpec), args ...string) *corev1.Pod {
+func (n *node) pod(t testing.TB, edit func(*corev1.PodSpec), args ...string) *corev1.Pod {
 	t.Helper()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "pod", UID: types.UID("uid-" + strings.ReplaceAll(t.Name(), "/", "-"))},
@@ -194,7 +194,7 @@ func (n *node) pod(t *testing.T, edit func(*corev1.PodSpec), args ...string) *co
 	return pod
 }
 
-func (n *node) sandbox(t *testing.T, pod *corev1.Pod) sandbox.Sandbox {
+func (n *node) sandbox(t testing.TB, pod *corev1.Pod) sandbox.Sandbox {
 	t.Helper()
 	s, err := n.Create(t.Context(), pod, 0)
 	if err != nil {
@@ -214,7 +214,7 @@ func (n *node) sandbox(t *testing.T, pod *corev1.Pod) sandbox.Sandbox {
 	return s
 }
 
-func (n *node) create(t *testing.T, s sandbox.Sandbox, pod *corev1.Pod) (sandbox.Container, error) {
+func (n *node) create(t testing.TB, s sandbox.Sandbox, pod *corev1.Pod) (sandbox.Container, error) {
 	t.Helper()
 	c := &pod.Spec.Containers[0]
 	img, err := n.images.Resolve(t.Context(), c.Image, c.ImagePullPolicy)
@@ -228,7 +228,7 @@ func (n *node) create(t *testing.T, s sandbox.Sandbox, pod *corev1.Pod) (sandbox
 	return s.Create(t.Context(), config)
 }
 
-func (n *node) start(t *testing.T, s sandbox.Sandbox, pod *corev1.Pod) sandbox.Container {
+func (n *node) start(t testing.TB, s sandbox.Sandbox, pod *corev1.Pod) sandbox.Container {
 	t.Helper()
 	c, err := n.create(t, s, pod)
 	if err != nil {
