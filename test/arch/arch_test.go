@@ -58,7 +58,7 @@ func packages(t *testing.T) []pkg {
 
 // pure packages take values and return values.
 var pure = []string{
-	"runtime/manifest", "runtime/workload", "runtime/lifecycle", "runtime/container", "runtime/wasm/safepoint", "runtime/wasm/schedule",
+	"runtime/manifest", "runtime/workload", "runtime/service", "runtime/lifecycle", "runtime/container", "runtime/wasm/safepoint", "runtime/wasm/schedule",
 	"probes", "cgroup",
 }
 
