@@ -6,6 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/wasmpod/wasmpod/probes"
 )
 
 // Apply folds one fact into o and returns the result, and the events that the
@@ -14,7 +16,13 @@ import (
 // or said twice) is dropped: o comes back unchanged, without events. pod is the
 // defaulted spec; its status is not read.
 func (o Observed) Apply(pod *corev1.Pod, f Fact) (Observed, []Event) {
+	if probe, ok := f.(ProbeFinished); ok {
+		if next, events, done := o.probed(pod, probe); done {
+			return next, events
+		}
+	}
 	o = o.clone()
+	o.Revision++
 	a := applying{o: &o, pod: pod, at: f.when()}
 	if o.passTime(pod, a.at) {
 		a.podEvent(corev1.EventTypeNormal, "DeadlineExceeded", deadlineMessage)
@@ -23,6 +31,9 @@ func (o Observed) Apply(pod *corev1.Pod, f Fact) (Observed, []Event) {
 	if !o.Admitted.IsZero() && !o.ending() && o.completed(pod) {
 		o.Ending = Ending{Cause: Completed, At: a.at, Grace: gracePeriod(pod)}
 	}
+	a.refresh()
+	a.askUnready()
+	a.announce()
 	if o.Final == "" && o.ending() && o.Sandbox.State == SandboxAbsent {
 		o.Final = finalPhase(pod, &o)
 	}
@@ -48,6 +59,7 @@ func (a *applying) fold(f Fact) {
 		a.deleted(f)
 	case VolumesMounted:
 		a.o.Volumes.Mounted = !a.o.Volumes.Released
+		a.registerProbes()
 	case VolumesFailed:
 		a.volumesFailed(f)
 	case VolumesUnmounted:
@@ -87,13 +99,23 @@ func (a *applying) fold(f Fact) {
 	case ContainerStarted:
 		a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
 			c.instance(f.ID)
-			c.State, c.StartedAt, c.Waiting = ContainerRunning, f.At, Waiting{}
+			c.State, c.StartedAt = ContainerRunning, f.At
+			if spec.Lifecycle != nil && spec.Lifecycle.PostStart != nil {
+				c.PostStart = HookRunning
+			} else {
+				c.Waiting = Waiting{}
+			}
+			a.trackers(spec.Name, func(t probes.Tracker) probes.Tracker { return t.Started(f.ID) })
 			a.event(spec, corev1.EventTypeNormal, "Started", "Container started")
 		})
 	case ContainerStartFailed:
 		a.try(f.Container, f.Try, func(spec *corev1.Container, c *Container) { a.startFailed(f, spec, c) })
-	case ContainerStopping:
-		a.stopping(f)
+	case ContainersReset:
+		a.containersReset(f)
+	case ProbeFinished:
+		a.probeFinished(f)
+	case HookFinished:
+		a.hookFinished(f)
 	case ContainerExited:
 		a.exited(f)
 	}
@@ -263,6 +285,7 @@ func (a *applying) imageFailed(f ImageFailed, spec *corev1.Container, c *Contain
 	default: // a failed pull
 		failed(fmt.Sprintf("Failed to pull image %q: %s", f.Image, f.Message))
 		failed("Error: " + f.Reason)
+		c.Waiting.Then = reasonImagePullBackOff
 		c.Waiting.BackOff = fmt.Sprintf("Back-off pulling image %q: %s: %s", f.Image, f.Reason, f.Message)
 		pull := a.o.Pulls[spec.Image].fail(f.At, spec.ImagePullPolicy == corev1.PullAlways)
 		a.pullBackOff(spec, f.Image)
@@ -331,18 +354,9 @@ func (c *Container) instance(id string) {
 	if c.Ended != nil {
 		c.Previous = c.Ended // STATE-06
 	}
-	c.Ended, c.Stopping, c.Lost = nil, false, false
-}
-
-func (a *applying) stopping(f ContainerStopping) {
-	spec := find(a.pod, f.Container.Name)
-	c := a.o.Containers[f.Container.Name]
-	if spec == nil || c.State != ContainerRunning || f.Container.Attempt != c.Starts-1 || c.Stopping {
-		return
-	}
-	c.Stopping = true
-	a.put(spec.Name, c)
-	a.event(spec, corev1.EventTypeNormal, "Killing", f.Message)
+	c.Ended, c.Lost, c.Again = nil, false, false
+	c.Started, c.Ready, c.OpenAt = false, false, time.Time{}
+	c.PostStart, c.PreStop, c.PreStopDone, c.Stop, c.Killing = HookAbsent, HookAbsent, time.Time{}, nil, ""
 }
 
 func (a *applying) exited(f ContainerExited) {
@@ -369,6 +383,10 @@ func (a *applying) exit(f ContainerExited, spec *corev1.Container, c *Container)
 		ExitCode: f.ExitCode, Reason: f.Reason, Message: f.Message,
 		StartedAt: c.StartedAt, FinishedAt: f.At, ID: c.ID,
 	})
+	if a.triggers(spec, f.ExitCode) {
+		a.put(spec.Name, *c)
+		a.reset()
+	}
 }
 
 // ended records the end of the newest attempt, and if it will be restarted,
@@ -377,24 +395,42 @@ func (a *applying) ended(spec *corev1.Container, c *Container, t Termination) {
 	t.Message = clean(t.Message)
 	c.State, c.Ended = ContainerEnded, &t
 	c.Lost = a.o.Sandbox.State == SandboxLost && !a.o.ending()
-	if restarts(a.pod, spec, *c) && !a.o.ending() {
+	if c.PostStart == HookRunning {
+		c.Waiting = Waiting{} // the end of the guest is the end of its hook
+	}
+	if c.Stop != nil {
+		c.Waiting = c.Stop.Waiting
+		c.Again = c.Stop.Again && c.killedAgain(t.FinishedAt)
+	}
+	c.PostStart, c.Stop, c.Started, c.Ready = HookAbsent, nil, false, false
+	a.trackers(spec.Name, probes.Tracker.Stopped)
+	if !c.Again && restarts(a.pod, spec, *c) && !a.o.ending() && !a.o.Resetting && !a.triggers(spec, t.ExitCode) {
 		if delay := c.backOff(t.FinishedAt); delay > 0 {
-			c.Waiting = Waiting{
-				Reason: reasonCrashLoopBackOff,
-				Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s",
-					delay, spec.Name, podName(a.pod)),
-				At: a.at,
-			}
-			a.event(spec, corev1.EventTypeWarning, "BackOff",
-				fmt.Sprintf("Back-off restarting failed container %s in pod %s", spec.Name, podName(a.pod)))
+			a.crashLoop(spec, c, delay)
 		}
 	}
 	c.BeganAt = time.Time{}
 }
 
+// crashLoop says that a container waits to be restarted: at once, or if its start
+// has failed, at the next look (RST-04, RST-09).
+func (a *applying) crashLoop(spec *corev1.Container, c *Container, delay time.Duration) {
+	message := fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", delay, spec.Name, podName(a.pod))
+	if c.Waiting.Reason == "" {
+		c.Waiting = Waiting{Reason: reasonCrashLoopBackOff, Message: message, At: a.at}
+	} else {
+		c.Waiting.At, c.Waiting.Then, c.Waiting.BackOff = a.at, reasonCrashLoopBackOff, message
+	}
+	a.event(spec, corev1.EventTypeWarning, "BackOff",
+		fmt.Sprintf("Back-off restarting failed container %s in pod %s", spec.Name, podName(a.pod)))
+}
+
 // restarts decides whether an ended container is started again while its pod
 // lives (RST-01, INIT-03, SIDE-02).
 func restarts(pod *corev1.Pod, spec *corev1.Container, c Container) bool {
+	if c.Again {
+		return true
+	}
 	for i := range pod.Spec.InitContainers {
 		if pod.Spec.InitContainers[i].Name == spec.Name {
 			return isSidecar(spec) || initRestarts(pod, spec, c)
@@ -420,10 +456,8 @@ func (a *applying) podEvent(eventType, reason, message string) {
 
 func (a *applying) event(spec *corev1.Container, eventType, reason, message string) {
 	path := "spec.containers{" + spec.Name + "}"
-	for i := range a.pod.Spec.InitContainers {
-		if a.pod.Spec.InitContainers[i].Name == spec.Name {
-			path = "spec.initContainers{" + spec.Name + "}"
-		}
+	if _, init := lookup(a.pod, spec.Name); init {
+		path = "spec.initContainers{" + spec.Name + "}"
 	}
 	a.events = append(a.events, Event{At: a.at, Type: eventType, Reason: reason, Message: clean(message), FieldPath: path})
 }
@@ -440,12 +474,34 @@ func containers(pod *corev1.Pod) []*corev1.Container {
 	return list
 }
 
-// find returns the spec of a container, nil if the pod has none of that name.
-func find(pod *corev1.Pod, name string) *corev1.Container {
-	for _, c := range containers(pod) {
-		if c.Name == name {
-			return c
+// each calls do for every container of the pod, init containers first.
+func each(pod *corev1.Pod, do func(spec *corev1.Container, init bool)) {
+	for i := range pod.Spec.InitContainers {
+		do(&pod.Spec.InitContainers[i], true)
+	}
+	for i := range pod.Spec.Containers {
+		do(&pod.Spec.Containers[i], false)
+	}
+}
+
+// lookup returns the spec of a container, nil if the pod has none of that name,
+// and whether it is an init container.
+func lookup(pod *corev1.Pod, name string) (spec *corev1.Container, init bool) {
+	for i := range pod.Spec.InitContainers {
+		if pod.Spec.InitContainers[i].Name == name {
+			return &pod.Spec.InitContainers[i], true
 		}
 	}
-	return nil
+	for i := range pod.Spec.Containers {
+		if pod.Spec.Containers[i].Name == name {
+			return &pod.Spec.Containers[i], false
+		}
+	}
+	return nil, false
+}
+
+// find returns the spec of a container, nil if the pod has none of that name.
+func find(pod *corev1.Pod, name string) *corev1.Container {
+	spec, _ := lookup(pod, name)
+	return spec
 }

@@ -36,6 +36,13 @@ func conditions(pod *corev1.Pod, o *Observed, s *corev1.PodStatus, now time.Time
 		ready,
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, // COND-02
 	}
+	if resetsOn(pod) {
+		c := corev1.PodCondition{Type: corev1.AllContainersRestarting, Status: corev1.ConditionFalse}
+		if o.Resetting {
+			c.Status, c.Reason, c.Message = corev1.ConditionTrue, "RestartAllContainersStarted", "container exited with restart policy rule"
+		}
+		list = append(list, c)
+	}
 	for i := range list {
 		list[i].ObservedGeneration = pod.Generation // COND-12
 		list[i].LastTransitionTime = apiTime(now)

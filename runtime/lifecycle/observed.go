@@ -6,6 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/wasmpod/wasmpod/probes"
 )
 
 // Observed is everything that has happened to one pod so far, as data. The zero
@@ -19,6 +21,15 @@ type Observed struct {
 	Containers map[string]Container `json:"containers,omitempty"` // by name, init containers included
 	Pulls      map[string]Pull      `json:"pulls,omitempty"`      // failed pulls by image as the manifest has it
 	Ending     Ending               `json:"ending"`
+	// Probes are the trackers of the pod's probes, in the order of the spec.
+	Probes []probes.Tracker `json:"probes,omitempty"`
+	// Resetting says that a rule restarts all containers (RST-20), and Resets how
+	// often that has been done.
+	Resetting bool `json:"resetting,omitempty"`
+	Resets    int  `json:"resets,omitempty"`
+	// Revision is raised by every fact but results of probes that change no
+	// verdict: as long as it is the same, Status is, but for what Plan.Stale says.
+	Revision int64 `json:"revision,omitempty"`
 	// Final is the terminal phase, once it may be shown (PHASE-12). It never
 	// changes again.
 	Final corev1.PodPhase `json:"final,omitempty"`
@@ -93,15 +104,68 @@ type Container struct {
 	// its instance by the time that its image took (RST-05).
 	BeganAt time.Time `json:"beganAt,omitzero"`
 
-	Stopping bool `json:"stopping,omitempty"` // its Killing event is out
+	// Started is what others wait for (SIDE-01): it runs, its postStart hook has
+	// returned, and its startup probe has succeeded (STATE-09), since OpenAt.
+	Started bool      `json:"started,omitempty"`
+	OpenAt  time.Time `json:"openAt,omitzero"`
+	Ready   bool      `json:"ready,omitempty"` // COND-07
+
+	PostStart   HookState `json:"postStart,omitempty"`
+	PreStop     HookState `json:"preStop,omitempty"`
+	PreStopDone time.Time `json:"preStopDone,omitzero"`
+
+	// Stop is the decision to stop the newest attempt though the pod lives on.
+	Stop *Stop `json:"stop,omitempty"`
+	// Killing is the text of its newest Killing event.
+	Killing string `json:"killing,omitempty"`
+	// Again says that it is started again whatever its exit code was (RST-08).
+	Again bool `json:"again,omitempty"`
 	// Lost says that it ended because its sandbox did, which is no failure of
 	// its own.
 	Lost bool `json:"lost,omitempty"`
 }
 
-// started reports whether c has come as far as others wait for (SIDE-01) and as
-// the API calls started (STATE-09): it runs.
-func (c Container) started() bool { return c.State == ContainerRunning }
+// HookState is how far a hook of the newest attempt has come.
+type HookState string
+
+// The states of a hook.
+const (
+	HookAbsent  HookState = ""
+	HookRunning HookState = "running"
+	HookFailed  HookState = "failed" // postStart: the container is being killed for it
+	HookDone    HookState = "done"
+)
+
+// Stop is why and how one attempt of a container is stopped. It is never modified
+// once made.
+type Stop struct {
+	At      time.Time     `json:"at"` // when Grace began to count
+	Grace   time.Duration `json:"grace,omitempty"`
+	Message string        `json:"message,omitempty"` // of the Killing event
+	NoHook  bool          `json:"noHook,omitempty"`  // without preStop (RST-20)
+	Again   bool          `json:"again,omitempty"`   // to be started again at once
+	Waiting Waiting       `json:"waiting"`           // why it waits then (HOOK-02)
+}
+
+// hidden reports whether the API does not yet show that c runs, because its
+// postStart hook has not returned (HOOK-01, MAIN-03).
+func (c *Container) hidden() bool {
+	return c.State == ContainerRunning && (c.PostStart == HookRunning || c.PostStart == HookFailed)
+}
+
+// view is c as the API shows it: while it is hidden, what was before.
+func (o *Observed) view(name string) Container {
+	c := o.Containers[name]
+	if !c.hidden() || o.ending() {
+		return c
+	}
+	c.State, c.Starts, c.ID = ContainerAbsent, c.Starts-1, ""
+	c.Ended, c.Previous = c.Previous, nil
+	if c.Ended != nil {
+		c.State, c.ID = ContainerEnded, c.Ended.ID
+	}
+	return c
+}
 
 // starting reports whether a start of c is known to be under way.
 func (c Container) starting() bool { return c.State != ContainerRunning && !c.BeganAt.IsZero() }
@@ -121,8 +185,9 @@ type Waiting struct {
 	Reason  string    `json:"reason,omitempty"`
 	Message string    `json:"message,omitempty"`
 	At      time.Time `json:"at,omitzero"`
-	// BackOff, if set, replaces Message from At+resync on, when the reason
-	// becomes ImagePullBackOff (IMG-08).
+	// Then and BackOff, if set, replace Reason and Message from At+resync on, when
+	// the next look finds it backing off (IMG-08, RST-09).
+	Then    string `json:"then,omitempty"`
 	BackOff string `json:"backOff,omitempty"`
 }
 
@@ -169,6 +234,7 @@ func (o Observed) clone() Observed {
 	o.Containers = maps.Clone(o.Containers)
 	o.Pulls = maps.Clone(o.Pulls)
 	o.Conditions = slices.Clone(o.Conditions)
+	o.Probes = slices.Clone(o.Probes)
 	return o
 }
 
@@ -229,6 +295,7 @@ const (
 	stageSandboxing   stage = "Sandboxing"   // no sandbox: remove old records, create one
 	stageInitializing stage = "Initializing" // init containers
 	stageRunning      stage = "Running"      // regular containers and sidecars
+	stageResetting    stage = "Resetting"    // all containers restart in the sandbox there is
 	stageReplacing    stage = "Replacing"    // the sandbox was lost: stop what ran in it, remove it
 	stageStopping     stage = "Stopping"     // ending: containers still run
 	stageRemoving     stage = "Removing"     // ending: the sandbox is still there
@@ -257,6 +324,8 @@ func (o *Observed) stage(pod *corev1.Pod) stage {
 		return stageReplacing
 	case o.Sandbox.State == SandboxAbsent:
 		return stageSandboxing
+	case o.Resetting:
+		return stageResetting
 	}
 	if _, done := o.nextInit(pod); !done {
 		return stageInitializing

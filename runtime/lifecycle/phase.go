@@ -50,7 +50,7 @@ func (t tally) pending() bool { return t.pendingInit > 0 || t.waiting > 0 }
 func count(pod *corev1.Pod, o *Observed) tally {
 	var t tally
 	for i := range pod.Spec.Containers {
-		c := o.Containers[pod.Spec.Containers[i].Name]
+		c := o.view(pod.Spec.Containers[i].Name)
 		switch {
 		case c.State == ContainerRunning:
 			t.running++
@@ -65,8 +65,9 @@ func count(pod *corev1.Pod, o *Observed) tally {
 	}
 	for i := range pod.Spec.InitContainers {
 		spec := &pod.Spec.InitContainers[i]
-		c := o.Containers[spec.Name]
+		c := o.view(spec.Name)
 		switch {
+		case c.reset(): // its turn comes again; the pod goes on running (RST-21)
 		case !isSidecar(spec):
 			switch {
 			case c.State != ContainerEnded:

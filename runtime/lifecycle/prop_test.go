@@ -338,7 +338,7 @@ func (s *sim) progress(a Action, outcome int) {
 		case !ok || attempt != a.Attempt:
 			delete(s.running, a)
 		case outcome < 4:
-			s.emit(nil, ContainerStopping{At: s.now, Container: a.ContainerRef, Message: a.Message})
+			s.emit(nil, ContainerStopping{At: s.now, Container: a.ContainerRef})
 		default:
 			s.exit(a.Name, []int32{0, 143, 137, 137}[outcome-4])
 			delete(s.running, a)

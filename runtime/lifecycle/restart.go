@@ -20,21 +20,26 @@ const (
 	initialMountDelay = 500 * time.Millisecond        // TIME-16
 	maxMountDelay     = 2*time.Minute + 2*time.Second // TIME-16
 	resync            = time.Second                   // TIME-11
+
+	// maxWait is longer than anything but a probe ever waits for by itself.
+	maxWait = maxBackoff
 )
 
 // Reasons of waiting and terminated containers.
 const (
-	reasonContainerCreating = "ContainerCreating"
-	reasonPodInitializing   = "PodInitializing"
-	reasonCrashLoopBackOff  = "CrashLoopBackOff"
-	reasonImagePullBackOff  = "ImagePullBackOff"
-	reasonErrImageNever     = "ErrImageNeverPull"
-	reasonInvalidImageName  = "InvalidImageName"
-	reasonImageInspectError = "ImageInspectError"
-	reasonRunContainerError = "RunContainerError"
-	reasonStartError        = "StartError"
-	reasonOOMKilled         = "OOMKilled"
-	reasonStatusUnknown     = "ContainerStatusUnknown"
+	reasonContainerCreating  = "ContainerCreating"
+	reasonPodInitializing    = "PodInitializing"
+	reasonCrashLoopBackOff   = "CrashLoopBackOff"
+	reasonImagePullBackOff   = "ImagePullBackOff"
+	reasonErrImageNever      = "ErrImageNeverPull"
+	reasonInvalidImageName   = "InvalidImageName"
+	reasonImageInspectError  = "ImageInspectError"
+	reasonRunContainerError  = "RunContainerError"
+	reasonStartError         = "StartError"
+	reasonOOMKilled          = "OOMKilled"
+	reasonPostStartHookError = "PostStartHookError"
+	reasonRestartingAll      = "RestartingAllContainers"
+	reasonStatusUnknown      = "ContainerStatusUnknown"
 )
 
 // exitStartError is the exit code of a container that could not be started, and
@@ -56,10 +61,8 @@ func policyOf(pod *corev1.Pod, c *corev1.Container) corev1.RestartPolicy {
 // restarted: the first rule that matches, then the effective policy (RST-01,
 // RST-11, RST-12).
 func restartable(pod *corev1.Pod, c *corev1.Container, exitCode int32) bool {
-	for _, rule := range c.RestartPolicyRules {
-		if rule.Action == corev1.ContainerRestartRuleActionRestart && matches(rule.ExitCodes, exitCode) {
-			return true
-		}
+	if ruleFor(c, exitCode) != nil {
+		return true
 	}
 	switch policyOf(pod, c) {
 	case corev1.RestartPolicyNever:
@@ -92,14 +95,14 @@ func initFailed(t *Termination) bool {
 // initRestarts decides whether an ended ordinary init container is started
 // again: only after a failure, whatever its policy (INIT-03, INIT-04).
 func initRestarts(pod *corev1.Pod, spec *corev1.Container, c Container) bool {
-	return initFailed(c.Ended) && (c.Lost || restartable(pod, spec, c.Ended.ExitCode))
+	return initFailed(c.Ended) && (c.Lost || c.Again || restartable(pod, spec, c.Ended.ExitCode))
 }
 
 // regularRestarts decides the same for a regular container. One that was lost
 // with its sandbox had not come to its own end, so that Never does not apply to
 // it; a success under OnFailure stands (SBX-05).
 func regularRestarts(pod *corev1.Pod, spec *corev1.Container, c Container) bool {
-	return restartable(pod, spec, c.Ended.ExitCode) ||
+	return c.Again || restartable(pod, spec, c.Ended.ExitCode) ||
 		c.Lost && policyOf(pod, spec) == corev1.RestartPolicyNever
 }
 
@@ -219,7 +222,7 @@ func (o *Observed) nextInit(pod *corev1.Pod) (starts []int, done bool) {
 		case isSidecar(spec):
 			if c.State == ContainerEnded {
 				starts = append(starts, i)
-			} else if c.started() && !earlier { // the next one's turn
+			} else if c.Started && !earlier { // the next one's turn
 				if i == len(inits)-1 {
 					done = true
 				} else {

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/wasmpod/wasmpod/probes"
 )
 
 var update = flag.Bool("update", false, "rewrite the outputs in testdata/*.txt; commit only the changes you understand")
@@ -185,6 +188,14 @@ func newPod(t testing.TB, spec string) *corev1.Pod {
 		if c.ImagePullPolicy == "" {
 			c.ImagePullPolicy = corev1.PullIfNotPresent
 		}
+		for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
+			if p != nil { // TIME-13
+				p.PeriodSeconds = cmp.Or(p.PeriodSeconds, 10)
+				p.TimeoutSeconds = cmp.Or(p.TimeoutSeconds, 1)
+				p.SuccessThreshold = cmp.Or(p.SuccessThreshold, 1)
+				p.FailureThreshold = cmp.Or(p.FailureThreshold, 3)
+			}
+		}
 	}
 	return pod
 }
@@ -206,6 +217,7 @@ var facts = map[string]reflect.Type{}
 func init() {
 	for _, f := range []Fact{
 		PodAdmitted{}, PodDeleted{}, VolumesMounted{}, VolumesFailed{}, SandboxCreated{}, SandboxFailed{}, SandboxExited{},
+		ProbeFinished{}, HookFinished{}, ContainersReset{},
 		SandboxRemoved{}, ContainersRemoved{}, ImagePulling{}, ImagePulled{}, ImageFailed{}, ContainerCreated{},
 		ContainerStarted{}, ContainerStartFailed{}, ContainerStopping{}, ContainerExited{}, VolumesUnmounted{},
 	} {
@@ -241,6 +253,14 @@ func (s *scenario) parseFact(line string) Fact {
 			v.FieldByName("At").Set(reflect.ValueOf(s.now.Add(d)))
 			continue
 		}
+		if v.FieldByName("Kind").IsValid() && key == "kind" {
+			v.FieldByName("Kind").Set(reflect.ValueOf(named(s.t, value, probes.Liveness, probes.Readiness, probes.Startup)))
+			continue
+		}
+		if key == "result" {
+			v.FieldByName("Result").Set(reflect.ValueOf(named(s.t, value, probes.Unknown, probes.Success, probes.Failure, probes.Warning)))
+			continue
+		}
 		if key == "code" {
 			key = "exitcode"
 		}
@@ -266,7 +286,29 @@ func (s *scenario) parseFact(line string) Fact {
 			field.SetString(value)
 		}
 	}
+	if f, ok := v.Addr().Interface().(*ProbeFinished); ok {
+		if f.Began.IsZero() {
+			f.Began = f.At
+		}
+		for _, tr := range s.o.Probes { // the attempt that is under way
+			if f.Seq == 0 && tr.Container == f.Container.Name && tr.Kind == f.Kind {
+				f.Seq = tr.Seq
+			}
+		}
+	}
 	return v.Interface().(Fact)
+}
+
+// named finds a value by its name.
+func named[T fmt.Stringer](t testing.TB, name string, values ...T) T {
+	t.Helper()
+	for _, v := range values {
+		if strings.EqualFold(v.String(), name) {
+			return v
+		}
+	}
+	t.Fatalf("%q is none of %v", name, values)
+	panic("unreachable")
 }
 
 // splitWords splits at blanks outside of double quotes.
@@ -353,7 +395,11 @@ func renderAction(a Action) string {
 	case StartContainer:
 		return fmt.Sprintf("StartContainer %s/%d try=%d", a.Name, a.Attempt, a.Try)
 	case StopContainer:
-		return fmt.Sprintf("StopContainer %s/%d grace=%s %q", a.Name, a.Attempt, a.Grace, a.Message)
+		return fmt.Sprintf("StopContainer %s/%d grace=%s", a.Name, a.Attempt, a.Grace)
+	case RunProbe:
+		return fmt.Sprintf("RunProbe %s/%d %s seq=%d", a.Name, a.Attempt, a.Kind, a.Seq)
+	case RunHook:
+		return fmt.Sprintf("RunHook %s/%d %s", a.Name, a.Attempt, a.Hook)
 	}
 	return strings.TrimSpace(fmt.Sprintf("%s %s", reflect.TypeOf(a).Name(), strings.Trim(fmt.Sprintf("%+v", a), "{}")))
 }

@@ -67,15 +67,15 @@ func apiTime(t time.Time) metav1.Time {
 
 // containerStatus is one container's status (STATE).
 func containerStatus(pod *corev1.Pod, o *Observed, spec *corev1.Container, init bool, now time.Time) corev1.ContainerStatus {
-	c := o.Containers[spec.Name]
-	running, started := c.State == ContainerRunning, c.started()
+	c := o.view(spec.Name)
+	running, started := c.State == ContainerRunning, c.Started
 	s := corev1.ContainerStatus{
 		Name:         spec.Name,
 		Image:        cmp.Or(c.Image, spec.Image),
 		ImageID:      c.ImageID,
 		RestartCount: int32(max(c.Starts-1, 0)),
 		Started:      &started,
-		Ready:        started && (!init || isSidecar(spec)), // COND-07
+		Ready:        c.Ready && (!init || isSidecar(spec)), // COND-07
 		VolumeMounts: mountStatuses(spec),
 	}
 	if c.ID != "" {
@@ -85,13 +85,16 @@ func containerStatus(pod *corev1.Pod, o *Observed, spec *corev1.Container, init 
 		s.Resources = spec.Resources.DeepCopy()
 		s.AllocatedResources = spec.Resources.Requests.DeepCopy()
 	}
+	if c.reset() {
+		s.RestartCount = int32(c.Starts) // RST-21
+	}
 	if c.Previous != nil {
 		s.LastTerminationState.Terminated = terminated(c.Previous)
 	}
 	switch {
 	case running:
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: apiTime(c.StartedAt)}
-	case c.Waiting.Reason != "" && !o.ending():
+	case c.Waiting.Reason != "" && !o.ending() && (c.State != ContainerEnded || restarts(pod, spec, c)):
 		// A start has failed since: that is what it waits for (STATE-04).
 		if c.Ended != nil {
 			s.LastTerminationState.Terminated = terminated(c.Ended)
@@ -110,15 +113,15 @@ func containerStatus(pod *corev1.Pod, o *Observed, spec *corev1.Container, init 
 	return s
 }
 
-// turns is when a failed pull is shown as a backoff: the first look after the
-// failure finds the image backing off (IMG-07, IMG-08, TIME-11).
+// turns is when a failure is shown as a backoff: the first look after the failure
+// finds the image or the container backing off (IMG-07, IMG-08, RST-09, TIME-11).
 func (w Waiting) turns() (time.Time, bool) {
 	return w.At.Add(resync), w.BackOff != ""
 }
 
 func (w Waiting) shown(now time.Time) *corev1.ContainerStateWaiting {
 	if t, ok := w.turns(); ok && !now.Before(t) {
-		return &corev1.ContainerStateWaiting{Reason: reasonImagePullBackOff, Message: w.BackOff}
+		return &corev1.ContainerStateWaiting{Reason: w.Then, Message: w.BackOff}
 	}
 	return &corev1.ContainerStateWaiting{Reason: w.Reason, Message: w.Message}
 }

@@ -286,7 +286,7 @@ containers: [{name: a, image: x}]`
 				s.run([]string{"PodDeleted grace=" + tt.grace})
 			}
 			s.run([]string{"ContainerExited a/0 code=0 reason=Completed"})
-			want := StopContainer{ContainerRef: ContainerRef{Name: "s"}, Grace: tt.want, Message: "Stopping container s"}
+			want := StopContainer{ContainerRef: ContainerRef{Name: "s"}, Grace: tt.want}
 			if got := Decide(s.pod, s.o, s.now).Actions; len(got) != 1 || got[0] != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}

@@ -6,6 +6,8 @@ package lifecycle
 
 import (
 	"time"
+
+	"github.com/wasmpod/wasmpod/probes"
 )
 
 // ContainerRef names one attempt of one container of a pod. Attempt counts
@@ -42,14 +44,38 @@ type StartContainer struct {
 }
 
 // StopContainer asks a running container to end: stop signal, then SIGKILL
-// when Grace has passed. Message is the text of the Killing event. It reports
-// ContainerStopping at once, and the container's exit arrives as
-// ContainerExited. A later StopContainer with a smaller Grace shortens it.
+// when Grace has passed. It reports ContainerStopping at once, and the
+// container's exit arrives as ContainerExited. A later StopContainer with a
+// smaller Grace shortens it.
 type StopContainer struct {
 	ContainerRef
-	Grace   time.Duration
-	Message string
+	Grace time.Duration
 }
+
+// RunProbe makes one attempt of a probe, within the probe's timeout. It reports
+// ProbeFinished. Seq distinguishes attempts.
+type RunProbe struct {
+	ContainerRef
+	Kind probes.Kind
+	Seq  int
+}
+
+// RunHook runs a lifecycle hook of a running container. It reports HookFinished,
+// and ContainerStopping at once if the hook is preStop. It has no timeout: it is
+// cancelled when it is no longer in the plan (HOOK-03, HOOK-05).
+type RunHook struct {
+	ContainerRef
+	Hook Hook
+}
+
+// Hook is one of a container's lifecycle hooks.
+type Hook string
+
+// The hooks.
+const (
+	PostStart Hook = "postStart"
+	PreStop   Hook = "preStop"
+)
 
 // RemoveSandbox stops the infra module and releases the sandbox. It reports
 // SandboxRemoved.
@@ -60,6 +86,11 @@ type RemoveSandbox struct{ Attempt int }
 // ContainersRemoved; logs of the named containers are deleted.
 type RemoveContainers struct{ SandboxAttempt int }
 
+// ResetContainers forgets what has run in the sandbox, so that everything starts
+// again in it (RST-20). It is carried out by the fact it reports, ContainersReset;
+// logs are kept.
+type ResetContainers struct{ Attempt int }
+
 // UnmountVolumes tears the pod's volumes and directories down after its
 // sandbox is gone (DEL-06). It reports VolumesUnmounted, after which the
 // worker has nothing more to do.
@@ -69,6 +100,9 @@ func (MountVolumes) isAction()     {}
 func (CreateSandbox) isAction()    {}
 func (StartContainer) isAction()   {}
 func (StopContainer) isAction()    {}
+func (RunProbe) isAction()         {}
+func (RunHook) isAction()          {}
+func (ResetContainers) isAction()  {}
 func (RemoveSandbox) isAction()    {}
 func (RemoveContainers) isAction() {}
 func (UnmountVolumes) isAction()   {}
@@ -81,6 +115,9 @@ type Plan struct {
 	// Wake is when to ask again although nothing has happened; zero: only when
 	// a fact arrives.
 	Wake time.Time
+	// Stale is when Status says something else although nothing has happened;
+	// zero: only when a fact arrives.
+	Stale time.Time
 	// Finished says that nothing will ever be due again: the phase is
 	// terminal and everything the pod held has been released.
 	Finished bool
@@ -202,11 +239,40 @@ type ContainerStartFailed struct {
 	Message   string
 }
 
-// ContainerStopping: the stop sequence has begun (EVT-04).
+// ContainersReset answers ResetContainers.
+type ContainersReset struct {
+	At      time.Time
+	Attempt int
+}
+
+// ContainerStopping: the stop sequence has begun. Whether it is the first that
+// is heard of an end that time alone has brought about, or no news, is for Apply
+// to find out.
 type ContainerStopping struct {
 	At        time.Time
 	Container ContainerRef
-	Message   string
+}
+
+// ProbeFinished: an attempt of a probe that began at Began has ended. Output is
+// what it has to say, and Error why it could not be made (PROBE-09).
+type ProbeFinished struct {
+	At, Began time.Time
+	Container ContainerRef
+	Kind      probes.Kind
+	Seq       int
+	Result    probes.Result
+	Output    string
+	Error     string
+}
+
+// HookFinished: a hook has ended. Error is empty if it succeeded. Fallback, if
+// not empty, is the text of the event LifecycleHTTPFallback (HOOK-07).
+type HookFinished struct {
+	At        time.Time
+	Container ContainerRef
+	Hook      Hook
+	Error     string
+	Fallback  string
 }
 
 // ContainerExited: the guest has ended and its resources are released.
@@ -240,6 +306,9 @@ func (f ContainerStarted) when() time.Time     { return f.At }
 func (f ContainerStartFailed) when() time.Time { return f.At }
 func (f ContainerStopping) when() time.Time    { return f.At }
 func (f ContainerExited) when() time.Time      { return f.At }
+func (f ContainersReset) when() time.Time      { return f.At }
+func (f ProbeFinished) when() time.Time        { return f.At }
+func (f HookFinished) when() time.Time         { return f.At }
 func (f VolumesUnmounted) when() time.Time     { return f.At }
 
 // Event is the pure part of a Kubernetes event: the worker adds names and

@@ -28,6 +28,12 @@ func (w *Worker) perform(ctx context.Context, action lifecycle.Action) {
 		w.startContainer(ctx, a)
 	case lifecycle.StopContainer:
 		w.stopContainer(ctx, a)
+	case lifecycle.RunProbe:
+		w.runProbe(ctx, a)
+	case lifecycle.RunHook:
+		w.runHook(ctx, a)
+	case lifecycle.ResetContainers:
+		w.report(lifecycle.ContainersReset{At: time.Now(), Attempt: a.Attempt})
 	case lifecycle.RemoveContainers:
 		w.removeContainers(a)
 	case lifecycle.RemoveSandbox:
@@ -263,7 +269,7 @@ func (w *Worker) stopContainer(ctx context.Context, a lifecycle.StopContainer) {
 		return // it has ended, and was reported to
 	}
 	c.signal.Do(func() {
-		w.report(lifecycle.ContainerStopping{At: time.Now(), Container: a.ContainerRef, Message: a.Message})
+		w.report(lifecycle.ContainerStopping{At: time.Now(), Container: a.ContainerRef})
 		c.Signal(int(syscall.SIGTERM))
 	})
 	grace := time.NewTimer(a.Grace)

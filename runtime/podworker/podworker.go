@@ -135,11 +135,14 @@ func (w *Worker) poke() {
 	}
 }
 
-func (w *Worker) takeFacts() []lifecycle.Fact {
+// takeFacts takes the facts that wait, and leaves the slice of those taken before
+// for the next ones.
+func (w *Worker) takeFacts(before []lifecycle.Fact) []lifecycle.Fact {
+	clear(before)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	facts := w.facts
-	w.facts = nil
+	w.facts = before[:0]
 	return facts
 }
 
@@ -149,6 +152,9 @@ func (w *Worker) run() {
 	var (
 		observed lifecycle.Observed
 		status   corev1.PodStatus
+		shown    = int64(-1) // the revision that status is of
+		stale    time.Time   // when it is out of date all the same
+		facts    []lifecycle.Fact
 		actions  = make(underway)
 		wake     = time.NewTimer(0)
 	)
@@ -160,17 +166,22 @@ func (w *Worker) run() {
 		close(w.done)
 	}()
 	for {
-		for _, f := range w.takeFacts() {
+		facts = w.takeFacts(facts)
+		for _, f := range facts {
 			var events []lifecycle.Event
 			observed, events = observed.Apply(w.pod, f)
 			w.tell(f, events)
 		}
 		now := time.Now()
-		if s := lifecycle.Status(w.pod, observed, now); !equality.Semantic.DeepEqual(s, status) {
-			status = s
-			w.cfg.Store.SetStatus(w.pod.UID, *s.DeepCopy())
+		if observed.Revision != shown || !stale.IsZero() && !now.Before(stale) {
+			shown = observed.Revision
+			if s := lifecycle.Status(w.pod, observed, now); !equality.Semantic.DeepEqual(s, status) {
+				status = s
+				w.cfg.Store.SetStatus(w.pod.UID, s)
+			}
 		}
 		plan := lifecycle.Decide(w.pod, observed, now)
+		stale = plan.Stale
 		if plan.Finished {
 			return
 		}
@@ -274,7 +285,7 @@ func (u underway) reconcile(ctx context.Context, due []lifecycle.Action, perform
 
 func takesAway(a lifecycle.Action) bool {
 	switch a.(type) {
-	case lifecycle.RemoveSandbox, lifecycle.UnmountVolumes:
+	case lifecycle.RemoveSandbox, lifecycle.UnmountVolumes, lifecycle.ResetContainers:
 		return true
 	}
 	return false

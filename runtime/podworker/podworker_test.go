@@ -37,6 +37,8 @@ type node struct {
 	sandboxes []*fakeSandbox
 	trace     []string
 	begin     time.Time
+	dial      func(ctx context.Context, address string) (net.Conn, error)
+	exec      func(ctx context.Context, container string, e sandbox.ExecConfig) (int32, error)
 }
 
 // script is what a guest does: it runs for a time and exits, unless a signal
@@ -85,20 +87,21 @@ func (n *node) Create(_ context.Context, pod *corev1.Pod, attempt int) (sandbox.
 }
 
 type fakeSandbox struct {
-	node *node
-	id   string
-	once sync.Once
-	done chan struct{}
+	node       *node
+	id         string
+	containers []*fakeContainer
+	once       sync.Once
+	done       chan struct{}
 }
 
 func (s *fakeSandbox) ID() string            { return s.id }
 func (s *fakeSandbox) IP() string            { return "127.128.0.1" }
 func (s *fakeSandbox) Done() <-chan struct{} { return s.done }
-func (s *fakeSandbox) DialContext(context.Context, string, string) (net.Conn, error) {
-	return nil, syscall.ECONNREFUSED
-}
-func (s *fakeSandbox) die() { s.once.Do(func() { close(s.done) }) }
+func (s *fakeSandbox) die()                  { s.once.Do(func() { close(s.done) }) }
 func (s *fakeSandbox) Remove(context.Context) error {
+	for _, c := range s.containers {
+		c.Kill()
+	}
 	s.node.note("remove %s", s.id)
 	s.die()
 	return nil
@@ -108,10 +111,19 @@ func (s *fakeSandbox) Create(_ context.Context, c container.Config) (sandbox.Con
 	s.node.mu.Lock()
 	defer s.node.mu.Unlock()
 	scripts := s.node.scripts[c.Name]
-	return &fakeContainer{
+	f := &fakeContainer{
 		node: s.node, config: c, script: scripts[min(c.Attempt, len(scripts)-1)],
 		done: make(chan struct{}), signals: make(chan int, 10), kill: make(chan struct{}),
-	}, nil
+	}
+	s.containers = append(s.containers, f)
+	return f, nil
+}
+
+func (s *fakeSandbox) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if s.node.dial == nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+	}
+	return s.node.dial(ctx, address)
 }
 
 type fakeContainer struct {
@@ -131,9 +143,15 @@ func (c *fakeContainer) Status() sandbox.ExitStatus { return c.status }
 func (c *fakeContainer) Signal(s int)               { c.signals <- s }
 func (c *fakeContainer) Kill()                      { c.once.Do(func() { close(c.kill) }) }
 
-func (c *fakeContainer) Exec(context.Context, sandbox.ExecConfig) (int32, error) { return 0, nil }
-func (c *fakeContainer) Attach(context.Context, sandbox.AttachConfig) error      { return nil }
-func (c *fakeContainer) Update(container.Limits) error                           { return nil }
+func (c *fakeContainer) Attach(context.Context, sandbox.AttachConfig) error { return nil }
+func (c *fakeContainer) Update(container.Limits) error                      { return nil }
+
+func (c *fakeContainer) Exec(ctx context.Context, e sandbox.ExecConfig) (int32, error) {
+	if c.node.exec == nil {
+		return 0, nil
+	}
+	return c.node.exec(ctx, c.config.Name, e)
+}
 
 func (c *fakeContainer) Start(context.Context) error {
 	if c.script.startErr != nil {
