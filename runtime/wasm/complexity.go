@@ -3,40 +3,174 @@ package wasm
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 )
 
-// The largest functions of esbuild, SQLite and Go's compiler have 13,000
-// branches, and 190,000 branches times locals. At these limits wazero takes some
-// 15 s for a function: its time grows with the square of the blocks, and with
-// blocks times locals.
+// Up to here a module is light: no function takes more than a second and 100 MB
+// to compile, measured with the worst shapes that were found, and all together
+// take little more. Ordinary small C programs are light.
 const (
-	maxBranches       = 30_000
-	maxBranchesLocals = 4_000_000
+	lightModuleBytes    = 128 << 10
+	lightFunctionBytes  = 32 << 10
+	lightBranches       = 1_000
+	lightBranchesLocals = 10_000
+	lightSignature      = 32 // parameters and results
 )
 
-// checkComplexity refuses modules with a function that the compiler takes too
-// long for. The module has been checked to be well-formed; what is not
-// understood all the same is left to the compiler.
-func checkComplexity(module []byte) error {
-	const codeSection = 10
-	for c := (cursor{b: module, at: 8}); c.at < len(c.b); {
-		id, size := c.byte(), c.u32()
-		if id != codeSection {
-			c.skip(size)
-			continue
-		}
-		for n, count := 0, c.u32(); n < count && !c.bad; n++ {
-			end := c.u32()
-			end += c.at
-			branches, locals := c.function(end)
-			if branches > maxBranches || branches*locals > maxBranchesLocals {
-				return fmt.Errorf("function %d of its code, with %d branches and %d locals, is too complex to compile", n, branches, locals)
-			}
-			c.at = end
-		}
-		break
+// Up to here it is bounded: some 15 s and 1 GiB for a function. The largest
+// functions of esbuild, SQLite and Go's compiler have 13,000 branches, and
+// 190,000 branches times locals.
+const (
+	boundedFunctionBytes  = 512 << 10
+	boundedBranches       = 15_000
+	boundedBranchesLocals = 500_000
+)
+
+// shape is what a module looks like to a compiler. wazero's memory grows with a
+// function's code, and its time with the square of the blocks, blocks times
+// locals, and more than that where loops nest.
+type shape struct {
+	light, bounded bool
+	largest        function
+}
+
+// function is one function of a module.
+type function struct {
+	index                   int // imported functions come first
+	name                    string
+	bytes, branches, locals int
+}
+
+func (f function) String() string {
+	name := ""
+	if f.name != "" {
+		name = fmt.Sprintf(" (%s)", f.name)
 	}
-	return nil
+	return fmt.Sprintf("number %d%s, with %d bytes of code, %d branches and %d locals", f.index, name, f.bytes, f.branches, f.locals)
+}
+
+// weight orders functions by how long they may take to compile.
+func (f function) weight() int { return f.bytes + f.branches*(f.locals+f.branches/8+1) }
+
+// examine looks at a module, which has been checked to be well-formed. One that
+// is not understood all the same is neither light nor bounded.
+func examine(module []byte) shape {
+	const typeSection, importSection, codeSection = 1, 2, 10
+	s := shape{light: len(module) <= lightModuleBytes, bounded: true}
+	imported := 0
+	c := cursor{b: module, at: 8}
+	for c.at < len(c.b) && !c.bad {
+		id, size := c.byte(), c.u32()
+		end := c.at + size
+		switch id {
+		case typeSection:
+			s.light = s.light && c.signature() <= lightSignature
+		case importSection:
+			imported = c.importedFunctions()
+		case codeSection:
+			for n, count := 0, c.u32(); n < count && !c.bad; n++ {
+				size := c.u32()
+				end := c.at + size
+				f := function{index: imported + n, bytes: size}
+				f.branches, f.locals = c.function(end)
+				s.light = s.light && f.bytes <= lightFunctionBytes && f.branches <= lightBranches && f.branches*f.locals <= lightBranchesLocals
+				s.bounded = s.bounded && f.bytes <= boundedFunctionBytes && f.branches <= boundedBranches && f.branches*f.locals <= boundedBranchesLocals
+				if n == 0 || f.weight() > s.largest.weight() {
+					s.largest = f
+				}
+				c.at = end
+			}
+		}
+		if c.at = end; end < 0 || end > len(c.b) {
+			c.bad = true
+		}
+	}
+	s.light, s.bounded = s.light && !c.bad, s.bounded && !c.bad
+	s.largest.name = functionName(module, s.largest.index)
+	return s
+}
+
+// signature is the largest number of parameters and results in a type section;
+// it is large for what it does not understand.
+func (c *cursor) signature() (most int) {
+	for n := c.u32(); n > 0 && !c.bad; n-- {
+		if c.byte() != 0x60 {
+			return lightSignature + 1
+		}
+		sum := 0
+		for range 2 { // parameters, results
+			count := c.u32()
+			sum += count
+			c.skip(count) // of the types wasmpod accepts, each is one byte
+		}
+		most = max(most, sum)
+	}
+	return most
+}
+
+func (c *cursor) importedFunctions() (functions int) {
+	for n := c.u32(); n > 0 && !c.bad; n-- {
+		c.skip(c.u32())
+		c.skip(c.u32())
+		switch c.byte() {
+		case 0:
+			functions++
+			c.leb(1)
+		case 1:
+			c.skip(1)
+			c.limits()
+		case 2:
+			c.limits()
+		case 3:
+			c.skip(2)
+		default:
+			c.bad = true
+		}
+	}
+	return functions
+}
+
+func (c *cursor) limits() {
+	if c.byte()&1 != 0 {
+		c.leb(1)
+	}
+	c.leb(1)
+}
+
+// maxFunctionName bounds a name in a message.
+const maxFunctionName = 100
+
+// functionName finds a function's name in the name section, if there is one.
+func functionName(module []byte, index int) string {
+	const customSection, functionNames = 0, 1
+	for c := (cursor{b: module, at: 8}); c.at < len(c.b) && !c.bad; {
+		id, size := c.byte(), c.u32()
+		if end := c.at + size; id == customSection && end <= len(c.b) {
+			section := cursor{b: c.b[:end], at: c.at}
+			if n := section.u32(); n == 4 && strings.HasPrefix(string(section.b[section.at:]), "name") {
+				section.skip(n)
+				for section.at < end && !section.bad {
+					kind, length := section.byte(), section.u32()
+					if kind != functionNames {
+						section.skip(length)
+						continue
+					}
+					for range section.u32() {
+						f, length := section.u32(), section.u32()
+						at := section.at
+						if section.skip(length); section.bad || f >= index {
+							if !section.bad && f == index {
+								return strings.ToValidUTF8(string(section.b[at:at+min(length, maxFunctionName)]), "\ufffd")
+							}
+							return "" // they are in order
+						}
+					}
+				}
+			}
+		}
+		c.skip(size)
+	}
+	return ""
 }
 
 // cursor reads a module. Beyond the end, or when something is wrong, it is bad
@@ -64,6 +198,9 @@ func (c *cursor) byte() byte {
 }
 
 func (c *cursor) u32() int {
+	if c.bad {
+		return 0
+	}
 	v, n := binary.Uvarint(c.b[c.at:])
 	if c.skip(max(n, 1)); c.bad || n <= 0 || v > 1<<32-1 {
 		c.bad = true

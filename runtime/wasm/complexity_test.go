@@ -1,7 +1,9 @@
 package wasm
 
 import (
+	"encoding/binary"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/wasmpod/wasmpod/test/wasmtest"
@@ -9,7 +11,7 @@ import (
 
 // A Go program's every instruction is understood, and its functions are far
 // from the limits; of a module that is cut off, nothing bad comes.
-func TestComplexity(t *testing.T) {
+func TestExamineProgram(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds a Go program")
 	}
@@ -17,32 +19,72 @@ func TestComplexity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := checkComplexity(b); err != nil {
-		t.Error(err)
+	s := examine(b)
+	if s.light || !s.bounded || s.largest.name == "" || s.largest.branches < 100 || s.largest.index < 10 {
+		t.Errorf("%+v", s)
 	}
 	for n := 8; n < len(b); n += 4099 {
-		_ = checkComplexity(b[:n])
+		_ = examine(b[:n])
 	}
-	functions, branches := 0, 0
-	for c := (cursor{b: b, at: 8}); c.at < len(c.b); {
-		id, size := c.byte(), c.u32()
-		if id != 10 {
-			c.skip(size)
-			continue
-		}
-		for range c.u32() {
-			end := c.u32()
-			end += c.at
-			n, _ := c.function(end)
-			if c.bad || c.at != end {
-				t.Fatalf("function %d: stopped at %d of %d, bad %v", functions, c.at, end, c.bad)
+}
+
+func vec(s string) string { return string(binary.AppendUvarint(nil, uint64(len(s)))) + s }
+
+func uleb(n int) string { return string(binary.AppendUvarint(nil, uint64(n))) }
+
+// shaped is a module with an imported function and one of its own, named big.
+func shaped(signature, locals int, code string) []byte {
+	return []byte("\x00asm\x01\x00\x00\x00" +
+		"\x01" + vec("\x02\x60\x00\x00\x60"+uleb(signature)+strings.Repeat("\x7e", signature)+"\x00") +
+		"\x02" + vec("\x03"+vec("m")+vec("f")+"\x00\x00"+vec("m")+vec("t")+"\x01\x70\x01\x01\x02"+vec("m")+vec("g")+"\x03\x7f\x00") +
+		"\x03" + vec("\x01\x00") +
+		"\x0a" + vec("\x01"+vec("\x01"+uleb(locals)+"\x7f"+code+"\x0b")) +
+		"\x00" + vec(vec("name")+"\x00"+vec("\x01m")+"\x01"+vec("\x02\x00"+vec("f")+"\x01"+vec("big"))))
+}
+
+func TestExamineEdges(t *testing.T) {
+	const block = "\x02\x40\x0b"
+	blocks := func(n int) string { return strings.Repeat(block, n) }
+	for _, c := range []struct {
+		name           string
+		module         []byte
+		light, bounded bool
+	}{
+		{"small", shaped(2, 1, block), true, true},
+		{"branches within", shaped(2, 10, blocks(lightBranches)), true, true},
+		{"branches beyond", shaped(2, 10, blocks(lightBranches+1)), false, true},
+		{"branches times locals within", shaped(2, 100, blocks(100)), true, true},
+		{"branches times locals beyond", shaped(2, 101, blocks(100)), false, true},
+		{"signature within", shaped(lightSignature, 1, ""), true, true},
+		{"signature beyond", shaped(lightSignature+1, 1, ""), false, true},
+		{"bytes within", shaped(2, 1, strings.Repeat("\x01", lightFunctionBytes-4)), true, true},
+		{"bytes beyond", shaped(2, 1, strings.Repeat("\x01", lightFunctionBytes-3)), false, true},
+		{"bounded branches", shaped(2, 1, blocks(boundedBranches)), false, true},
+		{"unbounded branches", shaped(2, 1, blocks(boundedBranches+1)), false, false},
+		{"bounded product", shaped(2, 500, blocks(1000)), false, true},
+		{"unbounded product", shaped(2, 501, blocks(1000)), false, false},
+		{"bounded bytes", shaped(2, 1, strings.Repeat("\x01", boundedFunctionBytes-4)), false, true},
+		{"unbounded bytes", shaped(2, 1, strings.Repeat("\x01", boundedFunctionBytes-3)), false, false},
+		{"br_table", shaped(2, 1, "\x41\x00\x0e"+uleb(1000)+strings.Repeat("\x00", 1001)), false, true},
+		{"not understood", shaped(2, 1, "\xff"), false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := examine(c.module)
+			if s.light != c.light || s.bounded != c.bounded {
+				t.Errorf("light %v, bounded %v: %v", s.light, s.bounded, s.largest)
 			}
-			functions++
-			branches = max(branches, n)
+			if s.largest.name != "big" || s.largest.index != 1 {
+				t.Errorf("largest is %v", s.largest)
+			}
+		})
+	}
+}
+
+func FuzzExamine(f *testing.F) {
+	f.Add(shaped(3, 5, "\x02\x40\x0b"))
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		if len(b) >= 8 {
+			_ = examine(b).largest.String()
 		}
-		break
-	}
-	if functions < 100 || branches < 100 {
-		t.Errorf("%d functions with at most %d branches", functions, branches)
-	}
+	})
 }

@@ -48,14 +48,19 @@ type Config struct {
 	// Slots is how many guests execute at a time; others wait for their turn.
 	// Zero is GOMAXPROCS as it is when the Engine is made.
 	Slots int
-	// CompileTime is how long a module may take to be compiled for each MiB of
-	// it or part of one. Zero is 15 s.
+	// CompileTime is how much processor time a module may take to be compiled,
+	// for every 4 MiB of it or part of them. Zero is 10 s.
 	CompileTime time.Duration
 	// Hosts register host modules, once per wazero.Runtime that the Engine makes.
 	Hosts []HostModule
 	// ImportName, if not nil, says by which name of a host module a function is
 	// known that guests import by this name and with so many parameters.
 	ImportName func(module, name string, params int) string
+}
+
+// runtimeConfig is what the code of a module depends on.
+func runtimeConfig(c wazero.RuntimeConfig) wazero.RuntimeConfig {
+	return c.WithCoreFeatures(features).WithDebugInfoEnabled(false)
 }
 
 // HostModule registers host functions with a runtime.
@@ -70,15 +75,21 @@ type Engine struct {
 	cached wazero.Runtime
 	plain  func() (wazero.Runtime, error)
 
+	// spool stands in for the cache where a process compiles for an Engine
+	// without one.
+	spool func() (*spool, error)
+
 	scheduler *scheduler
 
 	small, large chan struct{} // held by the modules that are being compiled
+	builds       sync.WaitGroup
 
 	mu        sync.Mutex
 	closed    bool
 	modules   map[string]*Module
 	instances map[*Instance]struct{}
 	runtimes  []wazero.Runtime
+	closers   []func() error // after the runtimes
 }
 
 // New returns an Engine with its host modules registered.
@@ -91,6 +102,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	// The runtime outlives the call that made it.
 	ctx = context.WithoutCancel(ctx)
 	e.plain = sync.OnceValues(func() (wazero.Runtime, error) { return e.newRuntime(ctx, nil) })
+	e.spool = sync.OnceValues(func() (*spool, error) { return e.newSpool(ctx) })
 	if c.CacheDir == "" || c.Interpreter {
 		r, err := e.plain()
 		if err != nil {
@@ -121,7 +133,7 @@ func (e *Engine) newRuntime(ctx context.Context, cache wazero.CompilationCache) 
 	if e.config.Interpreter {
 		rc = wazero.NewRuntimeConfigInterpreter()
 	}
-	rc = rc.WithCoreFeatures(features).WithDebugInfoEnabled(false)
+	rc = runtimeConfig(rc)
 	if cache != nil {
 		rc = rc.WithCompilationCache(cache)
 	}
@@ -149,6 +161,9 @@ func (e *Engine) Close(ctx context.Context) error {
 	for i := range e.instances {
 		running = append(running, i)
 	}
+	for _, m := range e.modules {
+		m.cancel()
+	}
 	e.mu.Unlock()
 	for _, i := range running {
 		i.Kill()
@@ -160,9 +175,19 @@ func (e *Engine) Close(ctx context.Context) error {
 			return fmt.Errorf("close wasm engine: instance %s still runs: %w", i.name, ctx.Err())
 		}
 	}
+	built := make(chan struct{})
+	go func() {
+		e.builds.Wait()
+		close(built)
+	}()
+	select {
+	case <-built:
+	case <-ctx.Done():
+		return fmt.Errorf("close wasm engine: a module is still compiled: %w", ctx.Err())
+	}
 	e.mu.Lock()
-	runtimes := e.runtimes
-	e.runtimes = nil
+	runtimes, closers := e.runtimes, e.closers
+	e.runtimes, e.closers = nil, nil
 	e.mu.Unlock()
 	var errs []error
 	for _, r := range runtimes {
@@ -171,13 +196,18 @@ func (e *Engine) Close(ctx context.Context) error {
 	if e.cache != nil {
 		errs = append(errs, e.cache.Close(ctx))
 	}
+	for _, c := range closers {
+		errs = append(errs, c())
+	}
 	return errors.Join(errs...)
 }
 
 // Compile returns the module with this digest, compiling it if nobody has it
 // already; load is then asked for its bytes. Concurrent calls for one digest
-// share the work. Every Module returned must be released. A module that cannot
-// run gives a *CompileError; nothing of it is kept, so the next call tries again.
+// share the work, which is given up when nobody waits for it any more; each
+// returns as soon as its ctx ends. Every Module returned must be released. A
+// module that cannot run gives a *CompileError; nothing of it is kept, so the
+// next call tries again.
 func (e *Engine) Compile(ctx context.Context, digest string, load func() ([]byte, error)) (*Module, error) {
 	for {
 		e.mu.Lock()
@@ -187,13 +217,11 @@ func (e *Engine) Compile(ctx context.Context, digest string, load func() ([]byte
 		}
 		m, ok := e.modules[digest]
 		if !ok {
-			m = &Module{engine: e, digest: digest, ready: make(chan struct{}), refs: 1}
+			build, cancel := context.WithCancel(context.WithoutCancel(ctx))
+			m = &Module{engine: e, digest: digest, ready: make(chan struct{}), cancel: cancel}
 			e.modules[digest] = m
-			e.mu.Unlock()
-			if err := e.build(ctx, m, load); err != nil {
-				return nil, err
-			}
-			return m, nil
+			e.builds.Add(1)
+			go e.build(build, m, load)
 		}
 		m.refs++
 		e.mu.Unlock()
@@ -212,34 +240,37 @@ func (e *Engine) Compile(ctx context.Context, digest string, load func() ([]byte
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if ce := (*CompileError)(nil); errors.As(m.err, &ce) {
+		if ce := (*CompileError)(nil); !ok || errors.As(m.err, &ce) {
 			return nil, m.err
 		}
 	}
 }
 
-// build does the work of Compile for the first caller.
-func (e *Engine) build(ctx context.Context, m *Module, load func() ([]byte, error)) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = &CompileError{Digest: m.digest, Message: fmt.Sprintf("the compiler failed: %v", r)}
+// build does the work of Compile for all callers.
+func (e *Engine) build(ctx context.Context, m *Module, load func() ([]byte, error)) {
+	defer e.builds.Done()
+	err := func() (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = &CompileError{Digest: m.digest, Message: fmt.Sprintf("the compiler failed: %v", r)}
+			}
+		}()
+		wasm, err := load()
+		if err != nil {
+			return fmt.Errorf("load module %s: %w", m.digest, err)
 		}
-		if m.err = err; err != nil {
-			e.forget(m)
-		}
-		close(m.ready)
+		return m.compile(ctx, wasm)
 	}()
-	wasm, err := load()
-	if err != nil {
-		return fmt.Errorf("load module %s: %w", m.digest, err)
-	}
-	return m.compile(ctx, wasm)
-}
-
-func (e *Engine) forget(m *Module) {
+	m.cancel() // frees what ctx holds
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.modules[m.digest] == m {
+	if m.err = err; err != nil && e.modules[m.digest] == m {
 		delete(e.modules, m.digest)
+	}
+	m.built = true
+	unwanted := m.refs == 0
+	close(m.ready)
+	e.mu.Unlock()
+	if unwanted {
+		m.free()
 	}
 }

@@ -22,7 +22,11 @@ const (
 type Module struct {
 	engine *Engine
 	digest string
-	refs   int // under engine.mu
+	cancel context.CancelFunc // gives its compilation up
+
+	// Under engine.mu:
+	refs  int
+	built bool
 
 	ready   chan struct{} // closed when what follows is set
 	err     error
@@ -59,12 +63,21 @@ func (m *Module) Digest() string { return m.digest }
 func (m *Module) Release() {
 	m.engine.mu.Lock()
 	m.refs--
-	last := m.refs == 0
+	last, built := m.refs == 0, m.built
 	if last && m.engine.modules[m.digest] == m {
 		delete(m.engine.modules, m.digest)
 	}
 	m.engine.mu.Unlock()
-	if last && m.code != nil {
+	switch {
+	case last && built:
+		m.free()
+	case last:
+		m.cancel() // and whoever builds it frees it
+	}
+}
+
+func (m *Module) free() {
+	if m.code != nil {
 		_ = m.code.Close(context.Background()) // frees memory only, never fails
 	}
 }
@@ -79,18 +92,16 @@ func (m *Module) compile(ctx context.Context, wasm []byte) error {
 		return err
 	}
 	rewritten, err := safepoint.Rewrite(wasm, safepoint.Options{ImportName: m.engine.config.ImportName})
-	if err == nil {
-		err = checkComplexity(wasm)
-	}
 	if err != nil {
 		return m.fail(err.Error())
 	}
-	runtime, code, err := m.engine.compileCode(ctx, rewritten)
-	if slow := (errTooSlow{}); errors.As(err, &slow) {
-		return m.fail(err.Error())
+	shape := examine(wasm)
+	runtime, code, err := m.engine.compileCode(ctx, rewritten, &shape)
+	if large := (errTooLarge{}); errors.As(err, &large) {
+		return m.fail(fmt.Sprintf("%s. Its largest function is %s: divide it, build with less inlining, or interpret the module", large.what, shape.largest))
 	}
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return fmt.Errorf("compile module %s: %w", m.digest, err)
+	if ctx.Err() != nil {
+		return fmt.Errorf("compile module %s: %w", m.digest, ctx.Err())
 	}
 	if err != nil {
 		return m.fail("not a valid WebAssembly module: " + explain(err))
