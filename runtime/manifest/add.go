@@ -141,13 +141,6 @@ func unsupportedValues(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	if s.OS != nil && s.OS.Name == corev1.Windows {
 		errs = append(errs, field.Forbidden(path.Child("os").Child("name"), "not supported: modules see a linux-like system"))
 	}
-	forEachContainer(s, path, func(c *corev1.Container, at *field.Path) {
-		for i, r := range c.RestartPolicyRules {
-			if r.Action == corev1.ContainerRestartRuleActionRestartAllContainers {
-				errs = append(errs, field.Forbidden(at.Child("restartPolicyRules").Index(i).Child("action"), "not supported yet: RestartAllContainers"))
-			}
-		}
-	})
 	return errs
 }
 

@@ -48,7 +48,6 @@ func TestProblems(t *testing.T) {
 		{"RST-30 jobs", "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec: {template: {spec: {containers: [{name: c, image: i}]}}}\n", []string{`spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"`}},
 		{"WL-26 a wrong nesting", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {selector: {matchLabels: {a: b}}, containers: [{name: c, image: i}]}\n", []string{`unknown field "spec.containers" (belongs in ` + "`spec.template.spec`)"}},
 		{"volumes that are not supported", spec("  volumes: [{name: v, persistentVolumeClaim: {claimName: x}}, {name: w, projected: {sources: []}}]\n" + one), []string{"spec.volumes[0].persistentVolumeClaim: Forbidden: not supported: there are no persistent volumes", "spec.volumes[1].projected: Forbidden: not supported yet"}},
-		{"RST-20 RestartAllContainers", spec("  containers: [{name: c, image: i, restartPolicy: Never, restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [1]}}]}]\n"), []string{"action: Forbidden: not supported yet: RestartAllContainers"}},
 		{"the same object twice", spec(one) + "---\n" + spec(one), []string{`pods "p" already exists (declared at test.yaml:1 already)`}},
 		{"base64", "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: plain text}\n", []string{"data[a]: illegal base64 data", "plain text goes into stringData"}},
 		{"lists", "apiVersion: v1\nkind: PodList\nitems:\n- metadata: {name: p}\n  spec: {}\n- kind: pod\n", []string{`test.yaml:5: Pod "p": spec.containers: Required value`, "did you mean `Pod`?"}},
@@ -73,6 +72,7 @@ func TestAccepted(t *testing.T) {
 		name, input string
 		warnings    []string
 	}{
+		{"RST-20 RestartAllContainers", spec("  containers: [{name: c, image: i, restartPolicy: Never, restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [1]}}]}]\n"), nil},
 		{"MAN-01 comments and empty documents", "# c\n---\n---\nnull\n---\n" + spec(one) + "...\n", nil},
 		{"MAN-01 JSON after JSON", `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a","annotations":{"x":"\ud83d\ude00"}}} {"apiVersion":"v1","kind":"Namespace","metadata":{"name":"b"}}`, nil},
 		{"MAN-01 carriage returns and a byte order mark", "\ufeff" + strings.ReplaceAll(spec(one), "\n", "\r\n"), nil},
