@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
+
+	"github.com/wasmpod/wasmpod/probes"
 )
 
 // TestProperties drives random pods with a simulated node, which carries out
@@ -77,7 +79,7 @@ func drawPod(t *rapid.T) *corev1.Pod {
 			p := corev1.ContainerRestartPolicyNever
 			c.RestartPolicy = &p
 			c.RestartPolicyRules = []corev1.ContainerRestartRule{{
-				Action: corev1.ContainerRestartRuleActionRestart,
+				Action: rapid.SampledFrom([]corev1.ContainerRestartRuleAction{"Restart", "RestartAllContainers"}).Draw(t, "rule"),
 				ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{
 					Operator: rapid.SampledFrom([]corev1.ContainerRestartRuleOnExitCodesOperator{"In", "NotIn"}).Draw(t, "operator"),
 					Values:   []int32{1},
@@ -86,16 +88,40 @@ func drawPod(t *rapid.T) *corev1.Pod {
 		}
 		return c
 	}
+	watched := func(c *corev1.Container) {
+		probe := func(kind string) *corev1.Probe {
+			if rapid.IntRange(0, 2).Draw(t, kind) != 0 {
+				return nil
+			}
+			return &corev1.Probe{
+				PeriodSeconds: rapid.Int32Range(1, 20).Draw(t, "period"), InitialDelaySeconds: rapid.Int32Range(0, 20).Draw(t, "delay"),
+				SuccessThreshold: 1, FailureThreshold: rapid.Int32Range(1, 3).Draw(t, "failures"),
+			}
+		}
+		c.StartupProbe, c.LivenessProbe, c.ReadinessProbe = probe("startup"), probe("liveness"), probe("readiness")
+		if rapid.IntRange(0, 2).Draw(t, "hooks") == 0 {
+			c.Lifecycle = &corev1.Lifecycle{}
+			if rapid.Bool().Draw(t, "postStart") {
+				c.Lifecycle.PostStart = &corev1.LifecycleHandler{}
+			}
+			if rapid.Bool().Draw(t, "preStop") {
+				c.Lifecycle.PreStop = &corev1.LifecycleHandler{}
+			}
+		}
+	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "inits") {
 		c := draw(fmt.Sprintf("i%d", i))
 		if c.RestartPolicyRules == nil && rapid.Bool().Draw(t, "sidecar") {
 			p := corev1.ContainerRestartPolicyAlways
 			c.RestartPolicy = &p
+			watched(&c)
 		}
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, c)
 	}
 	for i := range rapid.IntRange(1, 3).Draw(t, "containers") {
-		pod.Spec.Containers = append(pod.Spec.Containers, draw(fmt.Sprintf("c%d", i)))
+		c := draw(fmt.Sprintf("c%d", i))
+		watched(&c)
+		pod.Spec.Containers = append(pod.Spec.Containers, c)
 	}
 	return pod
 }
@@ -246,6 +272,9 @@ func (s *sim) sleep(toWake bool) {
 	}
 	to := Decide(s.pod, s.o, s.now)
 	for _, a := range from.Actions {
+		if _, ok := a.(RunHook); ok {
+			continue // its grace is over (HOOK-05)
+		}
 		if !slices.Contains(to.Actions, a) {
 			s.t.Fatalf("%T%+v vanished with time: %+v", a, a, to)
 		}
@@ -258,7 +287,7 @@ func (s *sim) sync() {
 	s.plan = &plan
 	for _, a := range plan.Actions {
 		switch a.(type) {
-		case RemoveSandbox, UnmountVolumes:
+		case RemoveSandbox, UnmountVolumes, ResetContainers:
 			// Cancel what is no longer wanted, and look again when it has returned.
 			waiting := false
 			for _, other := range s.actions() {
@@ -353,6 +382,23 @@ func (s *sim) progress(a Action, outcome int) {
 		}
 		s.sandbox = false
 		s.emit(a, SandboxRemoved{At: s.now, Attempt: a.Attempt})
+	case RunProbe:
+		result := probes.Success
+		if outcome < 4 {
+			result = probes.Result(outcome)
+		}
+		s.emit(a, ProbeFinished{At: s.now, Began: s.now, Container: a.ContainerRef, Kind: a.Kind, Seq: a.Seq, Result: result})
+	case RunHook:
+		f := HookFinished{At: s.now, Container: a.ContainerRef, Hook: a.Hook}
+		if outcome < 3 {
+			f.Error = "no"
+		}
+		s.emit(a, f)
+	case ResetContainers:
+		if len(s.live) > 0 {
+			s.t.Fatalf("%+v while %v run", a, s.live)
+		}
+		s.emit(a, ContainersReset{At: s.now, Attempt: a.Attempt})
 	case RemoveContainers:
 		s.emit(a, ContainersRemoved{At: s.now, SandboxAttempt: a.SandboxAttempt})
 	case UnmountVolumes:
@@ -435,6 +481,8 @@ func (s *sim) apply(f Fact) {
 		if f.ExitCode == 0 {
 			s.initDone[f.Container.Name] = true
 		}
+	case ContainersReset:
+		clear(s.initDone)
 	case SandboxRemoved:
 		clear(s.initDone)
 		clear(s.reported)
