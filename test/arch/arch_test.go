@@ -105,6 +105,7 @@ var homes = map[string][]string{
 	"github.com/spf13/viper":                 {"cmd/wasmpod"},
 	"github.com/spf13/cobra":                 {"cmd/wasmpod"},
 	"github.com/prometheus/client_golang":    {"runtime/metrics", "runtime"},
+	"github.com/miekg/dns":                   {"podnet/dns"},
 	"k8s.io/kubernetes":                      nil,
 	"github.com/cilium/ebpf":                 {"cgroup/bpf"},
 	"k8s.io/client-go":                       {"runtime/agent"},
@@ -142,7 +143,7 @@ var rules = []rule{
 }
 
 // mechanisms do not import one another: package sandbox introduces them.
-var mechanisms = []string{"runtime/wasm", "runtime/wasip1", "runtime/image", "runtime/volume", "runtime/logs", "podnet"}
+var mechanisms = []string{"runtime/wasm", "runtime/wasip1", "runtime/image", "runtime/volume", "runtime/logs", "podnet", "podnet/dns", "podnet/egress", "podnet/hostport"}
 
 func TestImportDirections(t *testing.T) {
 	for _, a := range mechanisms {
