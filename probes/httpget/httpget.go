@@ -62,7 +62,13 @@ func Probe(ctx context.Context, dial Dial, target Target) (result probes.Result,
 	defer cancel()
 	res, err := client.Do(req.WithContext(ctx))
 	if err != nil {
-		return probes.Failure, err.Error(), nil
+		text := err.Error()
+		if strings.HasSuffix(text, context.DeadlineExceeded.Error()) {
+			// net/http says so only when the deadline has passed by some time, which
+			// in a synctest bubble it never has.
+			text += " (Client.Timeout exceeded while awaiting headers)"
+		}
+		return probes.Failure, text, nil
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBodyBytes))
