@@ -47,7 +47,7 @@ var Fields = []Field{
 	{Path: "dnsConfig.nameservers"},
 	{Path: "dnsConfig.searches"},
 	{Path: "dnsConfig.options"},
-	{Path: "enableServiceLinks"},
+	{Path: "enableServiceLinks", Note: "variables for Services are not set yet"},
 	{Path: "containers"},
 	{Path: "initContainers"},
 	{Path: "ephemeralContainers", Support: Rejected, Note: "cannot be set on create"},
@@ -235,7 +235,11 @@ var Fields = []Field{
 	{Path: "volumes[].storageos", Support: Rejected, Note: "there are no storage drivers"},
 }
 
-// ServiceFields are the fields of a ServiceSpec.
+// notRouted is said of every Service and NetworkPolicy for as long as the
+// runtime does not route connections by them: silence would be a promise.
+var notRouted = Problem{Message: "has no effect yet", Hint: "it is read and validated, but connections are not routed by it in this version"}
+
+// ServiceFields are the fields of a ServiceSpec, as package service has them.
 var ServiceFields = []Field{
 	{Path: "type", Note: "LoadBalancer is treated as NodePort"},
 	{Path: "selector"},
@@ -267,8 +271,8 @@ var ServiceFields = []Field{
 	{Path: "healthCheckNodePort", Support: Ignored, Note: "there is no load balancer to be had from a cloud"},
 }
 
-// NetworkPolicyFields are the fields of a NetworkPolicySpec; all of it is
-// honoured.
+// NetworkPolicyFields are the fields of a NetworkPolicySpec, as package service
+// has them.
 var NetworkPolicyFields = []Field{
 	{Path: "podSelector"},
 	{Path: "policyTypes"},
