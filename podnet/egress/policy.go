@@ -88,7 +88,7 @@ func parseRule(item string) (rule, error) {
 	} else if strings.Count(item, ":") == 1 {
 		item, ports, _ = strings.Cut(item, ":")
 		if ports == "" {
-			return r, fmt.Errorf("there is no port after :")
+			return r, fmt.Errorf("the port after the colon is missing")
 		}
 	}
 	if ports != "" {
