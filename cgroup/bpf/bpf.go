@@ -1,0 +1,297 @@
+package bpf
+
+import (
+	"errors"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wasmpod/wasmpod/cgroup"
+)
+
+// Mechanism is how CPU time is measured.
+type Mechanism int
+
+// From the best to what works everywhere.
+const (
+	BTFTracepoint Mechanism = iota + 1 // a program with typed arguments
+	RawTracepoint                      // a program without
+	ThreadClock                        // the thread's CPU clock, at every change of owner
+)
+
+func (m Mechanism) String() string {
+	switch m {
+	case BTFTracepoint:
+		return "tp_btf"
+	case RawTracepoint:
+		return "raw tracepoint"
+	case ThreadClock:
+		return clockName
+	}
+	return "unknown"
+}
+
+// DefaultContainers is how many containers there can be at a time. The kernel
+// keeps 64 bytes for each.
+const DefaultContainers = 16384
+
+// Config says how to measure. The zero value is the best that this host can do.
+type Config struct {
+	// Mechanism is the first to try; zero is the best.
+	Mechanism Mechanism
+	// Containers that can be open at a time; zero is DefaultContainers.
+	Containers int
+	// NoTick leaves it to context switches and safepoints to charge threads:
+	// nothing is seen of a long system call until it ends.
+	NoTick bool
+}
+
+// Accounting charges the threads of this process. Its methods are safe for
+// concurrent use.
+type Accounting struct {
+	mechanism  Mechanism
+	missing    []error
+	threads    []thread
+	containers []container
+	close      func() error
+	spent      func() (Spent, error)
+	dropped    func() uint64
+	unplaced   atomic.Int64 // stints without an entry
+
+	mu   sync.Mutex
+	free []uint32 // first in, first out: late charges find nobody new in their place
+	next uint32
+	open map[uint32]*Account
+}
+
+// ErrFull is returned if more containers are open than configured.
+var ErrFull = errors.New("no room for another container's CPU account")
+
+// Open starts to measure, in the best way that works here, and never fails for
+// lack of privileges or kernel support: Missing says what stood in the way.
+func Open(cfg Config) *Accounting {
+	if cfg.Containers <= 0 {
+		cfg.Containers = DefaultContainers
+	}
+	cfg.Containers = min(cfg.Containers, math.MaxInt32-1)
+	a := &Accounting{next: 1, open: map[uint32]*Account{}}
+	for m := max(cfg.Mechanism, BTFTracepoint); m < ThreadClock; m++ {
+		err := a.load(m, cfg)
+		if err == nil {
+			a.mechanism = m
+			return a
+		}
+		a.missing = append(a.missing, err)
+	}
+	a.mechanism = ThreadClock
+	a.threads = make([]thread, maxThreads)
+	a.containers = make([]container, cfg.Containers+1)
+	return a
+}
+
+// Mechanism is what is in force.
+func (a *Accounting) Mechanism() Mechanism { return a.mechanism }
+
+// Missing is why better mechanisms are not in force: each error names one and
+// says what it lacks.
+func (a *Accounting) Missing() []error { return a.missing }
+
+// Unplaced is how often a thread could not be charged to a container because
+// the table of threads was full there.
+func (a *Accounting) Unplaced() int64 { return a.unplaced.Load() }
+
+// Host is the usage of threads that have served containers, while they did not.
+func (a *Accounting) Host() Usage { return a.containers[0].usage() }
+
+// Close detaches the programs. Accounts and stints stay valid, but count
+// nothing exactly any more.
+func (a *Accounting) Close() error {
+	if a.close == nil {
+		return nil
+	}
+	return a.close()
+}
+
+// Usage is what a container has used since its account was opened.
+type Usage struct {
+	CPU         time.Duration
+	Wait        time.Duration // runnable, but without a processor; only with BPF
+	MinorFaults int64         // only with BPF
+	MajorFaults int64
+	Throttled   cgroup.ThrottleStats
+}
+
+func (c *container) usage() Usage {
+	return Usage{
+		CPU:         time.Duration(c.cpu.Load()),
+		Wait:        time.Duration(c.delay.Load()),
+		MinorFaults: c.minor.Load(),
+		MajorFaults: c.major.Load(),
+	}
+}
+
+// Account is a container's. It must be closed.
+type Account struct {
+	accounting *Accounting
+	entry      *container
+	owner      uint64
+	base       Usage // of those who had the entry before
+
+	mu     sync.Mutex
+	budget cgroup.Budget
+	final  *Usage
+}
+
+// NewAccount opens an account for a container with this bandwidth.
+func (a *Accounting) NewAccount(b cgroup.Bandwidth) (*Account, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var index uint32
+	switch {
+	case int(a.next) < len(a.containers):
+		index = a.next
+		a.next++
+	case len(a.free) > 0:
+		index = a.free[0]
+		a.free = a.free[1:]
+	default:
+		return nil, ErrFull
+	}
+	e := &a.containers[index]
+	c := &Account{accounting: a, entry: e, owner: uint64(e.generation.Load())<<32 | uint64(index), base: e.usage()}
+	a.open[index] = c
+	c.SetBandwidth(b)
+	return c, nil
+}
+
+// Close frees the account. No stint may be under way: what one still ran would
+// be charged to the host. It returns the final usage.
+func (c *Account) Close() Usage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.final != nil {
+		return *c.final
+	}
+	u := c.usage()
+	c.final = &u
+	c.entry.limit.Store(0)
+	c.entry.generation.Add(1)
+	c.entry.spent.Store(0)
+	a, index := c.accounting, uint32(c.owner)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.open, index)
+	a.free = append(a.free, index)
+	return u
+}
+
+// Usage is read without a system call. With BPF it is as of the last event of
+// the scheduler or safepoint.
+func (c *Account) Usage() Usage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.final != nil {
+		return *c.final
+	}
+	return c.usage()
+}
+
+func (c *Account) usage() Usage {
+	u := c.entry.usage()
+	u.CPU -= c.base.CPU
+	u.Wait -= c.base.Wait
+	u.MinorFaults -= c.base.MinorFaults
+	u.MajorFaults -= c.base.MajorFaults
+	u.Throttled = c.budget.Stats(nanotime())
+	return u
+}
+
+// SetBandwidth changes what the container may use (RES-20).
+func (c *Account) SetBandwidth(b cgroup.Bandwidth) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.final == nil {
+		c.budget.Set(b, nanotime(), c.entry.cpu.Load())
+		c.publish()
+	}
+}
+
+// publish tells the program the limit.
+func (c *Account) publish() {
+	limit := int64(0)
+	if c.budget.Limited() {
+		// 0 would be none, and is reached by those in debt from the start.
+		limit = max(c.budget.Limit(), 1)
+	}
+	c.entry.limit.Store(limit)
+	c.entry.spent.Store(0)
+}
+
+// Wait says how long a guest of the container has to wait before it may run: 0
+// if it may now. A guest that waits calls it with waiting set, until it gets 0
+// or Stop is called for it.
+func (c *Account) Wait(waiting bool) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := nanotime()
+	if c.final != nil {
+		return 0
+	}
+	limit := c.budget.Limit()
+	runs := c.budget.Advance(now, c.entry.cpu.Load())
+	if c.budget.Limit() != limit {
+		c.publish()
+	}
+	if runs {
+		return 0
+	}
+	if waiting {
+		c.budget.Throttle(now)
+	}
+	return time.Duration(max(c.budget.Refill()-now, 1))
+}
+
+// Stop says that no guest of the container waits any more, because it was
+// killed.
+func (c *Account) Stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.budget.Unthrottle(nanotime())
+}
+
+// Spent is a record of the program: a container has used its budget, at this
+// value of the clock. It is for guests that come to no safepoint for long.
+type Spent struct {
+	Account *Account
+	CPU     time.Duration // used, less what it was allowed: how late this is
+	At      int64         // CLOCK_MONOTONIC, ns
+}
+
+// NextSpent waits for a record. After Close it returns an error, and at once if
+// the mechanism has no program. The records that found no room are counted by
+// Dropped; charges and limits do not depend on them.
+func (a *Accounting) NextSpent() (Spent, error) {
+	if a.spent == nil {
+		return Spent{}, errors.ErrUnsupported
+	}
+	return a.spent()
+}
+
+// Dropped is how many records were lost because nobody read them.
+func (a *Accounting) Dropped() uint64 {
+	if a.dropped == nil {
+		return 0
+	}
+	return a.dropped()
+}
+
+// account finds who an owner is, nil if it is gone.
+func (a *Accounting) account(owner uint64) *Account {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c := a.open[uint32(owner)]; c != nil && c.owner == owner {
+		return c
+	}
+	return nil
+}

@@ -1,0 +1,343 @@
+package bpf
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/wasmpod/wasmpod/cgroup"
+)
+
+// mechanisms runs a test with every mechanism that works here.
+func mechanisms(t *testing.T, test func(t *testing.T, open func(Config) *Accounting)) {
+	for _, m := range []Mechanism{BTFTracepoint, RawTracepoint, ThreadClock} {
+		t.Run(m.String(), func(t *testing.T) {
+			test(t, func(cfg Config) *Accounting {
+				t.Helper()
+				cfg.Mechanism = m
+				a := Open(cfg)
+				t.Cleanup(func() {
+					if err := a.Close(); err != nil {
+						t.Error(err)
+					}
+				})
+				if a.Mechanism() != m {
+					missing(t, a.Missing()[0])
+				}
+				return a
+			})
+		})
+	}
+}
+
+// missing skips a test, but not where CI should have had the privileges.
+func missing(t testing.TB, why error) {
+	t.Helper()
+	if os.Getenv("CI") == "true" && os.Getuid() == 0 {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+func open(t *testing.T, a *Accounting, milli int64) *Account {
+	t.Helper()
+	c, err := a.NewAccount(cgroup.NewBandwidth(milli))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// spin runs for about d on an idle processor: an amount of work, so that the CPU
+// time does not depend on who else runs. It makes no system call, which would
+// have the kernel bring its count up to date.
+func spin(d time.Duration) {
+	var sum int64
+	for i := range int64(d) {
+		sum += i ^ sum<<1
+	}
+	sink.Store(sum)
+}
+
+var sink atomic.Int64
+
+// The parts of what a thread runs add up to what the kernel says it has run,
+// whatever it does and however often it changes containers.
+func TestSumIsTheThreads(t *testing.T) {
+	patterns := map[string]func(a, b *Account){
+		"spinning": func(a, _ *Account) {
+			s := a.Begin()
+			for range 20 {
+				spin(2 * time.Millisecond)
+				s.Check()
+			}
+			s.End()
+		},
+		"sleeping": func(a, b *Account) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				panic(err)
+			}
+			defer r.Close()
+			go func() {
+				defer w.Close()
+				for range 200 {
+					w.Write([]byte{1})
+					runtime.Gosched()
+				}
+			}()
+			for buf := make([]byte, 1); ; {
+				for _, c := range []*Account{a, b} {
+					s := c.Begin()
+					spin(20 * time.Microsecond)
+					s.End()
+				}
+				if n, _ := r.Read(buf); n == 0 {
+					return
+				}
+			}
+		},
+		"switching": func(a, b *Account) {
+			for range 5000 {
+				s := a.Begin()
+				sink.Add(1)
+				s.End()
+				s = b.Begin()
+				spin(4 * time.Microsecond)
+				s.End()
+			}
+		},
+		"system calls": func(a, _ *Account) {
+			f, err := os.Open("/dev/zero")
+			if err != nil {
+				panic(err)
+			}
+			defer f.Close()
+			buf := make([]byte, 4096)
+			for range 100 {
+				s := a.Begin()
+				for range 100 {
+					f.Read(buf)
+					s.Check()
+				}
+				s.End()
+			}
+		},
+	}
+	mechanisms(t, func(t *testing.T, openWith func(Config) *Accounting) {
+		for name, pattern := range patterns {
+			t.Run(name, func(t *testing.T) {
+				accounting := openWith(Config{Containers: 4})
+				a, b := open(t, accounting, 0), open(t, accounting, 0)
+				var thread, before, after time.Duration
+				all := func() time.Duration { return a.Usage().CPU + b.Usage().CPU + accounting.Host().CPU }
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					runtime.LockOSThread() // and the thread ends with the goroutine
+					s := a.Begin()
+					s.End()
+					before = all()
+					began := threadTime()
+					pattern(a, b)
+					s = a.Begin()
+					s.End()
+					thread = time.Duration(threadTime() - began)
+					after = all()
+				}()
+				<-done
+				ua, ub, host := a.Close(), b.Close(), accounting.Host()
+				sum := after - before
+				off := 100 * (sum.Seconds() - thread.Seconds()) / thread.Seconds()
+				t.Logf("thread %v, containers %v + %v, host %v: %+.3f %%; waited %v", thread, ua.CPU, ub.CPU, host.CPU, off, ua.Wait+ub.Wait)
+				if off > 1 || off < -1 {
+					t.Errorf("the sum is off by %.2f %%", off)
+				}
+			})
+		}
+	})
+}
+
+// What ran before a change of owner is the old one's, though the scheduler
+// noticed nothing.
+func TestHandOver(t *testing.T) {
+	mechanisms(t, func(t *testing.T, openWith func(Config) *Accounting) {
+		accounting := openWith(Config{Containers: 4})
+		a, b := open(t, accounting, 0), open(t, accounting, 0)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			runtime.LockOSThread()
+			for range 1000 {
+				s := a.Begin()
+				spin(90 * time.Microsecond)
+				s.End()
+				s = b.Begin()
+				spin(10 * time.Microsecond)
+				s.End()
+			}
+		}()
+		<-done
+		ua, ub := a.Usage().CPU, b.Usage().CPU
+		t.Logf("%v and %v, host %v", ua, ub, accounting.Host().CPU)
+		if ub > ua/6 || ub < ua/18 {
+			t.Errorf("%v and %v, want 9 to 1", ua, ub)
+		}
+	})
+}
+
+func TestRES05Quota(t *testing.T) {
+	mechanisms(t, func(t *testing.T, openWith func(Config) *Accounting) {
+		a := openWith(Config{Containers: 4})
+		c := open(t, a, 100) // 10 ms
+		defer c.Close()
+		s := c.Begin()
+		for !s.Check() {
+		}
+		s.End()
+		if u := c.Usage(); u.CPU < 10*time.Millisecond {
+			t.Errorf("RES-05 spent after %v", u.CPU)
+		}
+		wait := c.Wait(true)
+		if wait <= 0 || wait > 100*time.Millisecond {
+			t.Errorf("RES-05 waits %v", wait)
+		}
+		time.Sleep(wait)
+		for c.Wait(true) > 0 {
+			runtime.Gosched()
+		}
+		s = c.Begin()
+		if s.Check() {
+			t.Error("RES-05 still spent in the next period")
+		}
+		s.End()
+		if got := c.Usage().Throttled; got.Periods < 1 || got.Throttled < 1 || got.Time < wait/2 {
+			t.Errorf("RES-05 %+v", got)
+		}
+		c.SetBandwidth(cgroup.Bandwidth{})
+		s = c.Begin()
+		spin(15 * time.Millisecond)
+		if s.Check() {
+			t.Error("RES-20 spent without a limit")
+		}
+		s.End()
+	})
+}
+
+// The program tells of a guest that comes to no safepoint.
+func TestSpentRecord(t *testing.T) {
+	a := Open(Config{Containers: 4})
+	if a.Mechanism() == ThreadClock {
+		if _, err := a.NextSpent(); !errors.Is(err, errors.ErrUnsupported) {
+			t.Error(err)
+		}
+		missing(t, a.Missing()[0])
+	}
+	c := open(t, a, 50)
+	defer c.Close()
+	got := make(chan Spent, 1)
+	go func() {
+		r, err := a.NextSpent()
+		if err != nil {
+			t.Error(err)
+		}
+		got <- r
+	}()
+	s := c.Begin()
+	spin(20 * time.Millisecond)
+	s.End()
+	if r := <-got; r.Account != c || r.CPU < 0 {
+		t.Errorf("%+v", r)
+	} else {
+		t.Logf("%v late", r.CPU)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.NextSpent(); err == nil {
+		t.Error("a record after Close")
+	}
+}
+
+// Entries are used again, by containers and by threads, and newcomers owe
+// nothing for those before them.
+func TestEntriesAreReused(t *testing.T) {
+	mechanisms(t, func(t *testing.T, openWith func(Config) *Accounting) {
+		const capacity = 8
+		a := openWith(Config{Containers: capacity})
+		for range 1000 {
+			c := open(t, a, 10)
+			s := c.Begin()
+			for !s.Check() {
+				break
+			}
+			s.End()
+			if u := c.Close(); u.CPU > time.Second {
+				t.Fatalf("%+v", u)
+			}
+			if c.Close() != c.Usage() {
+				t.Fatal("the final usage changes")
+			}
+		}
+		var all []*Account
+		for range capacity {
+			all = append(all, open(t, a, 0))
+		}
+		if _, err := a.NewAccount(cgroup.Bandwidth{}); !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for i := range 200 { // each in a thread of its own, which ends
+			wg.Go(func() {
+				runtime.LockOSThread()
+				s := all[i%capacity].Begin()
+				spin(50 * time.Microsecond)
+				s.Check()
+				s.End()
+			})
+		}
+		wg.Wait()
+		var sum time.Duration
+		for _, c := range all {
+			sum += c.Close().CPU
+		}
+		if sum < time.Millisecond {
+			t.Errorf("%v for 200 threads of about 50 µs each", sum)
+		}
+		if n := a.Unplaced(); n > 0 {
+			t.Errorf("%d stints were not placed", n)
+		}
+	})
+}
+
+func BenchmarkStint(b *testing.B) {
+	for _, m := range []Mechanism{BTFTracepoint, ThreadClock} {
+		a := Open(Config{Mechanism: m})
+		if a.Mechanism() != m {
+			b.Log(a.Missing())
+			continue
+		}
+		c, err := a.NewAccount(cgroup.NewBandwidth(100_000))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run("begin-end/"+m.String(), func(b *testing.B) {
+			for b.Loop() {
+				s := c.Begin()
+				s.End()
+			}
+		})
+		b.Run("check/"+m.String(), func(b *testing.B) {
+			s := c.Begin()
+			for b.Loop() {
+				s.Check()
+			}
+			s.End()
+		})
+		a.Close()
+	}
+}

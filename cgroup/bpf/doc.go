@@ -1,0 +1,34 @@
+// Package bpf charges CPU time to containers whose guests share the threads of
+// this process, and says when a container has spent its budget.
+//
+// # What is measured
+//
+// The kernel counts what a thread has run (sum_exec_runtime). A program on
+// sched_switch and sched_stat_runtime adds what is new in that count to the
+// container that the thread serves. Which one that is, user space says by a
+// store into a table that both have mapped, when a guest gets a slot and when it
+// gives it back; containers' sums are in another such table and are read without
+// a system call.
+//
+// Between two events of the scheduler a thread can serve several containers.
+// Whoever changes the owner charges the old one for the time since the last
+// event or change, and notes that sum as claimed; the program charges the next
+// owner what the kernel has counted less what was claimed. So the parts come
+// from a clock, but their sum is always the kernel's. A thread that was switched
+// out since has an event, so the clock never counts time off the processor.
+//
+// # Without BPF
+//
+// The same tables are in ordinary memory then, and every change of owner reads
+// the thread's CPU clock: as exact, for a system call of about 230 ns more. Where there is no such clock (not
+// Linux) wall-clock time is charged. [Accounting.Mechanism] says which it is.
+//
+// # Quota
+//
+// [cgroup.Budget] turns periods and quota into a limit of the container's own
+// CPU time. The limit is in the table too: [Stint.Check], in a safepoint, adds
+// what has run since and compares, without a system call; the program compares
+// as well and sends a record when a thread in a long system call has passed it.
+package bpf
+
+//go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -tags linux -target amd64,arm64 -no-global-types account account.c -- -O2 -g -Wall -mcpu=v2

@@ -1,0 +1,162 @@
+//go:build linux && (amd64 || arm64)
+
+package bpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+)
+
+// load loads and attaches the programs and maps their tables. They are detached
+// by Close or, as the kernel does it, when the process ends in whatever way.
+func (a *Accounting) load(m Mechanism, cfg Config) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%v: %w", m, explain(err))
+		}
+	}()
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return err
+	}
+	spec, err := loadAccount()
+	if err != nil {
+		return err
+	}
+	spec.Maps["containers"].MaxEntries = uint32(cfg.Containers + 1)
+	prefix := map[Mechanism]string{BTFTracepoint: "btf_", RawTracepoint: "raw_"}[m]
+	for name := range spec.Programs {
+		if name != "whoami" && name[:len(prefix)] != prefix {
+			delete(spec.Programs, name)
+		}
+	}
+	collection, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return err
+	}
+	var closers []func() error
+	closeAll := func() error {
+		var errs []error
+		for i := len(closers) - 1; i >= 0; i-- {
+			errs = append(errs, closers[i]())
+		}
+		closers = nil
+		return errors.Join(errs...)
+	}
+	defer func() {
+		if err != nil {
+			closeAll()
+		}
+	}()
+	closers = append(closers, func() error { collection.Close(); return nil })
+
+	if _, err := collection.Programs["whoami"].Run(&ebpf.RunOptions{}); err != nil {
+		return fmt.Errorf("run a program: %w", err)
+	}
+	// The tables stay mapped: a stint may be under way when Close is called.
+	threads, err := mapTable[thread](collection.Maps["threads"])
+	if err != nil {
+		return err
+	}
+	containers, err := mapTable[container](collection.Maps["containers"])
+	if err != nil {
+		return err
+	}
+	records, err := ringbuf.NewReader(collection.Maps["events"])
+	if err != nil {
+		return err
+	}
+	closers = append(closers, records.Close)
+	for _, at := range []struct{ program, tracepoint string }{
+		{"exit", "sched_process_exit"}, {"switch", "sched_switch"}, {"tick", "sched_stat_runtime"},
+	} {
+		if at.program == "tick" && cfg.NoTick {
+			continue
+		}
+		p := collection.Programs[prefix+at.program]
+		var l link.Link
+		if m == BTFTracepoint {
+			l, err = link.AttachTracing(link.TracingOptions{Program: p})
+		} else {
+			l, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: at.tracepoint, Program: p})
+		}
+		if err != nil {
+			return fmt.Errorf("attach to %s: %w", at.tracepoint, err)
+		}
+		closers = append(closers, l.Close)
+	}
+	a.threads, a.containers = threads, containers
+	a.close = sync.OnceValue(closeAll)
+	a.spent = func() (Spent, error) { return a.readSpent(records) }
+	dropped := collection.Variables["dropped"]
+	a.dropped = func() uint64 {
+		var n uint64
+		if dropped.Get(&n) != nil {
+			return 0
+		}
+		return n
+	}
+	return nil
+}
+
+func (a *Accounting) readSpent(r *ringbuf.Reader) (Spent, error) {
+	for {
+		record, err := r.Read()
+		if err != nil {
+			return Spent{}, err
+		}
+		var raw struct{ Owner, CPU, Limit, Time uint64 }
+		if err := binary.Read(bytes.NewReader(record.RawSample), binary.NativeEndian, &raw); err != nil {
+			return Spent{}, err
+		}
+		if c := a.account(raw.Owner); c != nil {
+			return Spent{Account: c, CPU: time.Duration(raw.CPU - raw.Limit), At: int64(raw.Time)}, nil
+		}
+	}
+}
+
+// mapTable maps an array whose entries are Ts.
+func mapTable[T any](m *ebpf.Map) ([]T, error) {
+	n := int(m.MaxEntries())
+	size := unsafe.Sizeof(*new(T))
+	if uintptr(m.ValueSize()) != size || uint64(n)*uint64(size) > math.MaxInt32 {
+		return nil, fmt.Errorf("entries of %v have %d bytes, not %d", m, m.ValueSize(), size)
+	}
+	page := os.Getpagesize()
+	length := (n*int(size) + page - 1) / page * page
+	memory, err := unix.Mmap(m.FD(), 0, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %v: %w", m, err)
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(memory))), n), nil
+}
+
+// explain adds what to do about an error.
+func explain(err error) error {
+	var verifier *ebpf.VerifierError
+	switch _, noBTF := os.Stat("/sys/kernel/btf/vmlinux"); {
+	case errors.Is(err, unix.EPERM), errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w: needs CAP_BPF and CAP_PERFMON (or root)", err)
+	case errors.Is(err, unix.ENOSYS):
+		return fmt.Errorf("%w: the kernel needs CONFIG_BPF_SYSCALL", err)
+	case noBTF != nil:
+		return fmt.Errorf("%w: the kernel needs CONFIG_DEBUG_INFO_BTF (/sys/kernel/btf/vmlinux is absent)", err)
+	case errors.As(err, &verifier):
+		return fmt.Errorf("refused by the kernel's verifier: %w", err)
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return fmt.Errorf("%w: needs Linux 5.8", err)
+	}
+	return err
+}
