@@ -28,7 +28,7 @@ func (o Observed) Apply(pod *corev1.Pod, f Fact) (Observed, []Event) {
 		a.podEvent(corev1.EventTypeNormal, "DeadlineExceeded", deadlineMessage)
 	}
 	a.fold(f)
-	if !o.Admitted.IsZero() && !o.ending() && o.completed(pod) {
+	if !o.Admitted.IsZero() && !o.ending() && !o.Resetting && o.completed(pod) {
 		o.Ending = Ending{Cause: Completed, At: a.at, Grace: gracePeriod(pod)}
 	}
 	a.refresh()

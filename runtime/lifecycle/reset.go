@@ -51,20 +51,26 @@ func (a *applying) reset() {
 }
 
 // containersReset forgets what has run, so that the pod begins again in the same
-// sandbox. Restart counts go on (RST-21).
+// sandbox. Restart counts go on (RST-21). There is no backoff upstream either, but
+// its relist keeps a pod that does nothing else to one round a second (TIME-11);
+// so after the first time, that is waited here.
 func (a *applying) containersReset(f ContainersReset) {
 	o := a.o
 	if !o.Resetting || f.Attempt != o.Resets || o.running() {
 		return
 	}
 	o.Resetting = false
+	var next time.Time
+	if o.Resets > 0 {
+		next = a.at.Add(resync)
+	}
 	o.Resets++
 	for name, c := range o.Containers {
 		if c.starting() { // its action has been cancelled
 			c.retry(time.Time{})
 		}
 		if c.State == ContainerEnded {
-			c.State, c.NotBefore, c.Again = ContainerAbsent, time.Time{}, false
+			c.State, c.NotBefore, c.Again = ContainerAbsent, next, false
 			c.Ended = &Termination{ExitCode: exitUnknown, Reason: reasonRestartingAll, Message: resettingMessage}
 			c.Waiting = Waiting{Reason: reasonRestartingAll, Message: resettingMessage, At: a.at}
 		}
