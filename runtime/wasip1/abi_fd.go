@@ -334,14 +334,20 @@ func fdPrestatGet(_ context.Context, p *Process, m memory, a []uint64) Errno {
 	if errno != 0 {
 		return errno
 	}
-	if d.preopen == "" {
-		return ErrnoBADF // ends the guest's search for preopens
+	tag := uint32(0)
+	switch {
+	case d.preopen != "":
+	case uint32(a[0]) >= p.listeners.from && uint32(a[0]) < p.listeners.to:
+		// Not EBADF, which ends the guest's search for preopens.
+		tag = 1
+	default:
+		return ErrnoBADF
 	}
 	b, errno := m.bytes(uint32(a[1]), 8)
 	if errno != 0 {
 		return errno
 	}
-	put32(b, 0)
+	put32(b, tag)
 	put32(b[4:], uint32(len(d.preopen)))
 	return 0
 }

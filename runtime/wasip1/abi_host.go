@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -13,8 +14,9 @@ import (
 
 // Names of the host modules.
 const (
-	ModuleName         = "wasi_snapshot_preview1"
-	UnstableModuleName = "wasi_unstable"
+	ModuleName          = "wasi_snapshot_preview1"
+	UnstableModuleName  = "wasi_unstable"
+	ExtensionModuleName = "wasmpod"
 )
 
 // function is one host function: it converts between the guest's memory and
@@ -83,19 +85,78 @@ var unstable = map[string]function{
 	"poll_oneoff":       {"poll_oneoff", "iiii", pollOneoffUnstable},
 }
 
+// wasmEdge are the socket calls that WasmEdge has added to preview 1.
+var wasmEdge = []function{
+	{"sock_open", "iii", sockOpen},
+	{"sock_bind", "iii", sockBind},
+	{"sock_listen", "ii", sockListen},
+	{"sock_connect", "iii", sockConnect},
+	{"sock_accept.v1", "ii", sockAcceptV1},
+	{"sock_send_to", "iiiiiii", sockSendTo},
+	{"sock_recv_from", "iiiiiiii", sockRecvFrom},
+	{"sock_recv_from.v1", "iiiiiii", sockRecvFromV1},
+	{"sock_getlocaladdr", "iii", sockGetLocalAddr},
+	{"sock_getlocaladdr.v1", "iiii", sockGetLocalAddrV1},
+	{"sock_getpeeraddr", "iii", sockGetPeerAddr},
+	{"sock_getpeeraddr.v1", "iiii", sockGetPeerAddrV1},
+	{"sock_getsockopt", "iiiii", sockGetSockOpt},
+	{"sock_setsockopt", "iiiii", sockSetSockOpt},
+	{"sock_getaddrinfo", "iiiiiiii", sockGetAddrInfo},
+	{"sock_open_v2", "iii", sockOpen},
+	{"sock_bind_v2", "iii", sockBind},
+	{"sock_listen_v2", "ii", sockListen},
+	{"sock_connect_v2", "iii", sockConnect},
+	{"sock_accept_v2", "iii", sockAccept},
+	{"sock_recv_v2", "iiiiii", sockRecv},
+	{"sock_recv_from_v2", "iiiiiiii", sockRecvFrom},
+	{"sock_send_v2", "iiiii", sockSend},
+	{"sock_send_to_v2", "iiiiiii", sockSendTo},
+	{"sock_getlocaladdr_v2", "iii", sockGetLocalAddr},
+	{"sock_getpeeraddr_v2", "iii", sockGetPeerAddr},
+}
+
+// ImportName says by which name of its host module a function is known that a
+// guest imports by this name and with so many parameters: WasmEdge's two
+// versions have functions of one name and different types.
+func ImportName(module, name string, params int) string {
+	if module == ModuleName {
+		switch {
+		case name == "sock_accept" && params == 2,
+			name == "sock_recv_from" && params == 7,
+			name == "sock_getlocaladdr" && params == 4,
+			name == "sock_getpeeraddr" && params == 4:
+			return name + ".v1"
+		}
+	}
+	return name
+}
+
 // errNoProcess is an embedder's mistake, which no guest can cause.
 var errNoProcess = errors.New("wasip1: host call without a Process in its context (WithProcess)")
 
-// Instantiate registers the host modules wasi_snapshot_preview1 and
-// wasi_unstable in r. Call it once per runtime; guests are told apart by the
-// Process in the context that they are instantiated and called with.
+// Instantiate registers the host modules wasi_snapshot_preview1, wasi_unstable
+// and wasmpod in r. Call it once per runtime; guests are told apart by the
+// Process in the context that they are instantiated and called with. Guests
+// that use version 1 of WasmEdge's sockets need their imports renamed, see
+// [ImportName].
 func Instantiate(ctx context.Context, r wazero.Runtime) error {
-	for _, name := range []string{ModuleName, UnstableModuleName} {
-		b := r.NewHostModuleBuilder(name)
-		for _, f := range functions {
-			if other, ok := unstable[f.name]; ok && name == UnstableModuleName {
-				f = other
-			}
+	older := make([]function, len(functions))
+	for i, f := range functions {
+		if other, ok := unstable[f.name]; ok {
+			f = other
+		}
+		older[i] = f
+	}
+	for _, module := range []struct {
+		name      string
+		functions []function
+	}{
+		{ModuleName, slices.Concat(functions, wasmEdge)},
+		{UnstableModuleName, older},
+		{ExtensionModuleName, extensions},
+	} {
+		b := r.NewHostModuleBuilder(module.name)
+		for _, f := range module.functions {
 			params := make([]api.ValueType, len(f.params))
 			for i, c := range f.params {
 				params[i] = api.ValueTypeI32
@@ -110,7 +171,7 @@ func Instantiate(ctx context.Context, r wazero.Runtime) error {
 			b = b.NewFunctionBuilder().WithGoModuleFunction(hostFunction(f), params, results).Export(f.name)
 		}
 		if _, err := b.Instantiate(ctx); err != nil {
-			return fmt.Errorf("host module %s: %w", name, err)
+			return fmt.Errorf("host module %s: %w", module.name, err)
 		}
 	}
 	return nil

@@ -50,7 +50,7 @@ func pathOpen(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 	if errno != 0 {
 		return errno
 	}
-	if errno := p.fds.room(); errno != 0 {
+	if errno := p.fds.room(true); errno != 0 {
 		return errno // before a file is created
 	}
 	parent, _ := p.fds.get(uint32(a[0]))

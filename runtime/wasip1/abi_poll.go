@@ -2,8 +2,9 @@ package wasip1
 
 import "context"
 
-// maxSubscriptions bounds the work and memory of one poll_oneoff.
-const maxSubscriptions = 4096
+// maxSubscriptions bounds how long one poll_oneoff takes. It uses no memory of
+// the host's.
+const maxSubscriptions = 1 << 20
 
 const eventSize = 32
 
@@ -38,53 +39,32 @@ func (p *Process) pollOneoff(ctx context.Context, m memory, a []uint64, l *subsc
 	if errno != 0 {
 		return errno
 	}
-	subs := p.subs[:0]
-	for ; len(in) > 0; in = in[l.size:] {
-		s := subscription{userdata: le64(in), kind: in[8]}
-		switch s.kind {
-		case eventClock:
-			s.clock = le32(in[l.clock:])
-			s.timeout = le64(in[l.timeout:])
-			flags := uint16(le32(in[l.flags:]))
-			if flags > 1 {
-				return ErrnoINVAL
-			}
-			s.absolute = flags == 1
-		case eventRead, eventWrite:
-			s.fd = le32(in[16:])
-		default:
-			return ErrnoINVAL
-		}
-		subs = append(subs, s)
+	n, errno := p.poll(ctx, &polling{in: in, out: out, layout: l})
+	if errno == 0 {
+		put32(res, uint32(n))
 	}
-	p.subs = subs
-	if errno := p.poll(ctx, subs); errno != 0 {
-		return errno
-	}
-	put32(res, putEvents(out, subs))
-	return 0
+	return errno
 }
 
-// putEvents writes an event for each subscription that fired:
+// pollEvent is what came of a subscription.
+type pollEvent struct {
+	errno  Errno
+	nbytes uint64
+	hangup bool
+}
+
+// putEvent writes event number n, of a subscription that has fired:
 //
 //	| userdata u64 | errno u16 | type u8 +5 | nbytes u64 | flags u16 +6 |
-func putEvents(out []byte, subs []subscription) (n uint32) {
+func putEvent(out []byte, n int, userdata uint64, kind uint8, e pollEvent) {
 	const hangup = 1
-	for i := range subs {
-		s := &subs[i]
-		if !s.fired {
-			continue
-		}
-		e := out[n*eventSize:][:eventSize]
-		clear(e)
-		put64(e, s.userdata)
-		put16(e[8:], uint16(s.errno))
-		e[10] = s.kind
-		put64(e[16:], s.nbytes)
-		if s.hangup {
-			put16(e[24:], hangup)
-		}
-		n++
+	b := out[n*eventSize:][:eventSize]
+	put64(b, userdata)
+	put64(b[8:], uint64(e.errno)|uint64(kind)<<16)
+	put64(b[16:], e.nbytes)
+	flags := uint64(0)
+	if e.hangup {
+		flags = hangup
 	}
-	return n
+	put64(b[24:], flags)
 }

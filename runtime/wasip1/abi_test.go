@@ -66,9 +66,9 @@ func TestAllFunctionsAreThere(t *testing.T) {
 	if err := Instantiate(ctx, r); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{ModuleName, UnstableModuleName} {
-		if n := len(r.Module(name).ExportedFunctionDefinitions()); n != 46 {
-			t.Errorf("%s has %d functions, want 46", name, n)
+	for name, want := range map[string]int{ModuleName: 46 + len(wasmEdge), UnstableModuleName: 46, ExtensionModuleName: len(extensions)} {
+		if n := len(r.Module(name).ExportedFunctionDefinitions()); n != want {
+			t.Errorf("%s has %d functions, want %d", name, n, want)
 		}
 	}
 	if err := Instantiate(ctx, r); err == nil {

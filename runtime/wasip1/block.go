@@ -2,6 +2,7 @@ package wasip1
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -49,35 +50,85 @@ func handleSignals(ctx context.Context) {
 	}
 }
 
-// waker wakes one sleeping host call. Waking it more than once, or while
-// nobody sleeps, is harmless: sleepers look again at what they wait for.
-type waker struct{ c chan struct{} }
+// waker wakes one sleeping host call. Who sleeps calls arm, then looks once
+// more at what it waits for, and then calls either wait or disarm: what happens
+// after the look wakes it. A wake while nobody is armed does nothing and costs
+// next to nothing, which is the rule when two busy guests talk.
+type waker struct {
+	state atomic.Uint32
+	c     chan struct{} // one token for each change from armed to fired
+
+	// So that a sleep has one channel to wait for only, the end of the context
+	// is a wake too.
+	done  <-chan struct{} // of the context that is watched
+	unset func() bool
+}
+
+// States of a waker.
+const (
+	wakerIdle uint32 = iota
+	wakerArmed
+	wakerFired
+)
 
 func newWaker() *waker { return &waker{c: make(chan struct{}, 1)} }
 
-func (w *waker) wake() {
-	select {
-	case w.c <- struct{}{}:
-	default:
+func (w *waker) arm() { w.state.Store(wakerArmed) }
+
+// Wake implements Waker.
+func (w *waker) Wake() {
+	if w.state.Load() == wakerArmed && w.state.CompareAndSwap(wakerArmed, wakerFired) {
+		w.c <- struct{}{} // has room: who armed it took the last one
+	}
+}
+
+func (w *waker) disarm() {
+	if !w.state.CompareAndSwap(wakerArmed, wakerIdle) {
+		<-w.c
+	}
+}
+
+// watch makes the end of ctx a wake.
+func (w *waker) watch(ctx context.Context) {
+	if done := ctx.Done(); done != w.done {
+		w.unwatch()
+		w.done = done
+		if done != nil {
+			w.unset = context.AfterFunc(ctx, w.Wake)
+		}
+	}
+}
+
+func (w *waker) unwatch() {
+	if w.unset != nil {
+		w.unset()
+		w.unset = nil
 	}
 }
 
 // wait sleeps until woken, or until expired sends. It returns EINTR when a
-// signal comes first, and panics with killed when ctx is done.
+// signal comes first, and panics with killed when ctx is done. The waker is
+// armed before, and not after.
 func (w *waker) wait(ctx context.Context, expired <-chan time.Time) Errno {
-	select {
-	case <-w.c:
-		return 0
-	default:
+	w.watch(ctx)
+	if ctx.Err() != nil {
+		panic(killed)
 	}
 	leave(ctx)
 	var errno Errno
-	select {
-	case <-w.c:
-	case <-expired:
-	case <-interrupted(ctx):
-		errno = ErrnoINTR
-	case <-ctx.Done():
+	if signal := interrupted(ctx); signal == nil && expired == nil {
+		<-w.c
+	} else {
+		select {
+		case <-w.c:
+		case <-expired:
+			w.disarm()
+		case <-signal:
+			w.disarm()
+			errno = ErrnoINTR
+		}
+	}
+	if ctx.Err() != nil {
 		panic(killed)
 	}
 	enter(ctx)

@@ -3,6 +3,7 @@ package wasip1
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/tetratelabs/wazero/api"
@@ -45,7 +46,7 @@ func newCaller(t testing.TB, c ProcessConfig) *caller {
 }
 
 func lookupFunction(name string) function {
-	for _, f := range functions {
+	for _, f := range slices.Concat(functions, wasmEdge, extensions) {
 		if f.name == name {
 			return f
 		}

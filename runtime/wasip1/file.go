@@ -76,6 +76,10 @@ type filestat struct {
 	filetype          uint8
 	nlink, size       uint64
 	atim, mtim, ctime int64
+
+	// What preview 1 leaves out; mode is 0 for what the host does not have.
+	mode, uid, gid, blksize uint32
+	rdev, blocks            uint64
 }
 
 // file is what an entry of the descriptor table refers to: a host file, a

@@ -43,3 +43,38 @@ func nextDirent(buf []byte) (e dirent, rest []byte, ok bool) {
 		name:     string(buf[nameAt : nameAt+nameLen]),
 	}, buf[n:], true
 }
+
+// hostPin opens what name is, a link too, only to ask about it or to change its
+// attributes.
+func hostPin(dir int, name string) (fd int, errno Errno) {
+	if errno := component(name); errno != 0 {
+		return -1, errno
+	}
+	for {
+		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_SYMLINK|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, toErrno(err)
+		}
+	}
+}
+
+// hostOwner: only real owners are known here.
+func hostOwner(int) (owner, bool) { return owner{}, false }
+
+func hostSetOwner(fd int, o owner) Errno {
+	return retry(func() error { return unix.Fchown(fd, int(o.uid), int(o.gid)) })
+}
+
+func hostChmod(fd int, mode uint32) Errno {
+	return retry(func() error { return unix.Fchmod(fd, mode) })
+}
+
+func hostStatfs(fd int) (statfs, Errno) {
+	const nameMax = 255
+	var st unix.Statfs_t
+	errno := retry(func() error { return unix.Fstatfs(fd, &st) })
+	return statfs{
+		kind: uint64(st.Type), bsize: uint64(st.Bsize), blocks: st.Blocks, bfree: st.Bfree, bavail: st.Bavail,
+		files: st.Files, ffree: st.Ffree, namelen: nameMax, readOnly: st.Flags&unix.MNT_RDONLY != 0,
+	}, errno
+}

@@ -108,6 +108,13 @@ func fromStat(st *unix.Stat_t) filestat {
 		atim:  st.Atim.Nano(),
 		mtim:  st.Mtim.Nano(),
 		ctime: st.Ctim.Nano(),
+
+		mode:    uint32(st.Mode),
+		uid:     st.Uid,
+		gid:     st.Gid,
+		rdev:    uint64(st.Rdev),
+		blksize: uint32(st.Blksize),
+		blocks:  uint64(st.Blocks),
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:

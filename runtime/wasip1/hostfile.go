@@ -218,7 +218,7 @@ func (h *hostFile) watch(w *waker, write bool) {
 			ready, _, _ := hostPoll(h.fd, write)
 			return ready
 		})
-		w.wake()
+		w.Wake()
 	}()
 }
 

@@ -133,9 +133,18 @@ func (p *Process) openPath(ctx context.Context, b base, path string, a openArgs)
 		}
 		return &openDir{ns: p.ns, at: base{fd: fdVirtual, node: at.node, path: w.guestPath()}}, 0
 	}
+	// Whether a file is new matters only where its owner has to be noted.
+	made := creat && p.owner != (owner{}) && !at.readOnly()
+	if made {
+		_, missing := hostStatAt(at.fd, at.component())
+		made = missing == ErrnoNOENT
+	}
 	fd, errno := openAt(&at, a, wantDir)
 	if errno != 0 {
 		return nil, errno
+	}
+	if made {
+		hostSetOwner(fd, p.owner)
 	}
 	st, errno := hostStat(fd)
 	if errno != 0 {
@@ -190,7 +199,14 @@ func (p *Process) makeDirectory(ctx context.Context, b base, path string) Errno 
 	if errno := p.ns.create(&at); errno != 0 {
 		return errno
 	}
-	return hostMkdir(at.fd, at.name)
+	errno = hostMkdir(at.fd, at.name)
+	if errno == 0 && p.owner != (owner{}) {
+		if fd, errno := hostPin(at.fd, at.name); errno == 0 {
+			hostSetOwner(fd, p.owner)
+			hostClose(fd)
+		}
+	}
+	return errno
 }
 
 func (p *Process) removeDirectory(ctx context.Context, b base, path string) Errno {

@@ -3,6 +3,7 @@ package wasip1
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -19,124 +20,177 @@ const foreverTimeout = 1 << 62
 
 const never = int64(math.MaxInt64)
 
-// subscription is one thing that poll_oneoff waits for, and then what came of it.
-type subscription struct {
-	userdata uint64
-	kind     uint8
-	fd       uint32
-	clock    uint32
-	absolute bool
-	timeout  uint64 // nanoseconds
+// polling is one poll_oneoff. Its subscriptions stay in guest memory, which
+// nothing changes during the call: they are looked at there, time and again.
+// Sockets remember what is known of them and are always watched, so that an
+// idle one costs a few nanoseconds. Other files are watched for the call.
+type polling struct {
+	in, out []byte
+	layout  *subscriptionLayout
 
-	due    int64 // on the monotonic clock
-	fired  bool
-	errno  Errno
-	nbytes uint64
-	hangup bool
+	began   int64 // on the monotonic clock
+	next    int64 // the first clock that is due, likewise
+	watched []watched
 }
 
-// poll waits until at least one subscription fires, and marks all that did. It
-// returns EINTR when a signal comes first.
-func (p *Process) poll(ctx context.Context, subs []subscription) Errno {
+// watched is a file that is watched for the duration of a call.
+type watched struct {
+	f     file
+	write bool
+}
+
+// poll waits until at least one subscription fires, and writes an event for
+// each that did. It returns EINTR when a signal comes first.
+func (p *Process) poll(ctx context.Context, q *polling) (n int, errno Errno) {
 	if ctx.Err() != nil {
 		panic(killed)
 	}
-	next := never
-	asleep := false // somebody may have to wake us
-	for i := range subs {
-		s := &subs[i]
-		if s.kind == eventClock {
-			p.arm(s)
-			next = min(next, s.due)
-		} else {
-			asleep = true
+	q.began, _ = p.now(clockMonotonic)
+	q.watched = p.watched[:0]
+	// From here on whatever changes is a wake.
+	p.wake.arm()
+	n, errno = p.check(ctx, q, true)
+	p.watched = q.watched
+	if n > 0 || errno != 0 {
+		p.wake.disarm()
+		return n, errno
+	}
+	if len(q.watched) > 0 {
+		for _, w := range q.watched {
+			w.f.watch(p.wake, w.write)
+		}
+		defer func() {
+			for _, w := range q.watched {
+				w.f.unwatch(p.wake)
+			}
+			clear(q.watched)
+		}()
+		if n, errno = p.check(ctx, q, false); n > 0 || errno != 0 {
+			p.wake.disarm()
+			return n, errno
 		}
 	}
-	if p.check(subs) {
-		return 0
-	}
-	if asleep {
-		p.watch(subs)
-		defer p.unwatch(subs)
-	}
-	for !p.check(subs) {
-		if errno := p.sleep(ctx, next); errno != 0 {
-			return errno
+	for {
+		if errno := p.sleep(ctx, q.next); errno != 0 {
+			return 0, errno
+		}
+		p.wake.arm()
+		if n, errno = p.check(ctx, q, false); n > 0 || errno != 0 {
+			p.wake.disarm()
+			return n, errno
 		}
 	}
-	return 0
 }
 
-// arm computes when a clock subscription is due.
-func (p *Process) arm(s *subscription) {
-	if s.clock != clockRealtime && s.clock != clockMonotonic {
-		s.fired, s.due, s.errno = true, never, ErrnoINVAL
-		if s.clock == clockProcessCPU || s.clock == clockThreadCPU {
-			s.errno = ErrnoNOTSUP
-		}
-		return
+// check looks at every subscription once, and writes events. first collects
+// the files that have to be watched.
+func (p *Process) check(ctx context.Context, q *polling, first bool) (n int, errno Errno) {
+	now := q.began
+	if !first {
+		now, _ = p.now(clockMonotonic)
 	}
-	if s.timeout >= foreverTimeout {
-		s.due = never
-		return
+	q.next = never
+	l := q.layout
+	for i, in := 0, q.in; len(in) > 0; i, in = i+1, in[l.size:] {
+		if i%4096 == 4095 && ctx.Err() != nil {
+			panic(killed)
+		}
+		kind := in[8]
+		var e pollEvent
+		var fired bool
+		switch kind {
+		case eventRead, eventWrite:
+			fired = p.checkFile(q, le32(in[16:]), kind == eventWrite, first, &e)
+		case eventClock:
+			flags := uint16(le32(in[l.flags:]))
+			if flags > 1 {
+				return 0, ErrnoINVAL
+			}
+			var due int64
+			if due, e.errno = p.due(q, le32(in[l.clock:]), le64(in[l.timeout:]), flags == 1); due > now {
+				q.next = min(q.next, due)
+			} else {
+				fired = true
+			}
+		default:
+			return 0, ErrnoINVAL
+		}
+		if fired {
+			putEvent(q.out, n, le64(in), kind, e)
+			n++
+		}
+	}
+	return n, 0
+}
+
+// checkFile says whether a subscription to a file has fired.
+func (p *Process) checkFile(q *polling, fd uint32, write, first bool, e *pollEvent) (fired bool) {
+	right := rightFdRead
+	if write {
+		right = rightFdWrite
+	}
+	if uint64(fd) >= uint64(len(p.fds.entries)) {
+		e.errno = ErrnoBADF
+		return true
+	}
+	d := &p.fds.entries[fd]
+	switch f := d.file.(type) {
+	case *socket:
+		if d.rights&right == 0 {
+			break
+		}
+		fired, e.nbytes, e.hangup = f.poll(write)
+		return fired
+	case nil:
+	default:
+		if d.rights&right == 0 {
+			break
+		}
+		fired, e.nbytes, e.hangup = f.poll(write)
+		if w := (watched{f, write}); first && !fired && !slices.Contains(q.watched, w) {
+			q.watched = append(q.watched, w)
+		}
+		return fired
+	}
+	e.errno = ErrnoBADF
+	return true
+}
+
+// due computes when a clock subscription is due, on the monotonic clock. One
+// with an error has fired.
+func (p *Process) due(q *polling, clock uint32, timeout uint64, absolute bool) (int64, Errno) {
+	switch clock {
+	case clockRealtime, clockMonotonic:
+	case clockProcessCPU, clockThreadCPU:
+		return 0, ErrnoNOTSUP
+	default:
+		return 0, ErrnoINVAL
+	}
+	switch {
+	case timeout >= foreverTimeout:
+		return never, 0
+	case !absolute:
+		return q.began + int64(timeout), 0
+	case clock == clockMonotonic:
+		return int64(timeout), 0
 	}
 	mono, _ := p.now(clockMonotonic)
-	wait := int64(s.timeout)
-	if s.absolute {
-		now, _ := p.now(s.clock)
-		wait -= now
-	}
-	s.due = mono + wait
+	real, _ := p.now(clockRealtime)
+	return mono + int64(timeout) - real, 0
 }
 
-// check looks at every subscription once.
-func (p *Process) check(subs []subscription) (fired bool) {
-	now, _ := p.now(clockMonotonic)
-	for i := range subs {
-		s := &subs[i]
-		if s.kind == eventClock {
-			s.fired = s.fired || s.due <= now
-			fired = fired || s.fired
-			continue
-		}
-		right, write := rightFdRead, s.kind == eventWrite
-		if write {
-			right = rightFdWrite
-		}
-		d, errno := p.fds.get(s.fd)
-		switch {
-		case errno != 0 || d.rights&right == 0:
-			s.fired, s.errno = true, ErrnoBADF
-		default:
-			s.fired, s.nbytes, s.hangup = d.file.poll(write)
-		}
-		fired = fired || s.fired
+// alarm sets the timer of the calls that sleep. The caller stops it.
+func (p *Process) alarm(d time.Duration) *time.Timer {
+	if p.timer == nil {
+		p.timer = time.NewTimer(d)
+	} else {
+		p.timer.Reset(d)
 	}
-	return fired
-}
-
-func (p *Process) watch(subs []subscription) {
-	for i := range subs {
-		if s := &subs[i]; s.kind != eventClock {
-			if d, errno := p.fds.get(s.fd); errno == 0 {
-				d.file.watch(p.wake, s.kind == eventWrite)
-			}
-		}
-	}
-}
-
-func (p *Process) unwatch(subs []subscription) {
-	for i := range subs {
-		if s := &subs[i]; s.kind != eventClock {
-			if d, errno := p.fds.get(s.fd); errno == 0 {
-				d.file.unwatch(p.wake)
-			}
-		}
-	}
+	return p.timer
 }
 
 // sleep returns when woken or at the time until on the monotonic clock, and
-// with EINTR for a signal.
+// with EINTR for a signal. The waker is armed before.
 func (p *Process) sleep(ctx context.Context, until int64) Errno {
 	began := time.Now()
 	defer func() { p.blocked += time.Since(began) }()
@@ -144,12 +198,7 @@ func (p *Process) sleep(ctx context.Context, until int64) Errno {
 		return p.wake.wait(ctx, nil)
 	}
 	now, _ := p.now(clockMonotonic)
-	d := time.Duration(until - now)
-	if p.timer == nil {
-		p.timer = time.NewTimer(d)
-	} else {
-		p.timer.Reset(d)
-	}
-	defer p.timer.Stop()
-	return p.wake.wait(ctx, p.timer.C)
+	timer := p.alarm(time.Duration(until - now))
+	defer timer.Stop()
+	return p.wake.wait(ctx, timer.C)
 }

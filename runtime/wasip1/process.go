@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -46,6 +47,18 @@ type ProcessConfig struct {
 	Files  *Process
 	MaxFDs int       // 0: DefaultMaxFDs
 	Rand   io.Reader // nil: crypto/rand
+
+	// Network is that of the pod. Without one there are no sockets.
+	Network Network
+	// Listeners are sockets that listen already, which the guest finds as
+	// descriptors 3 and up, before the root directory; with ListenersLast after
+	// it, from 4. The process closes them, also when NewProcess fails.
+	Listeners     []Socket
+	ListenersLast bool
+
+	Hostname string   // NET-01
+	UID, GID uint32   // who the guest is (SEC-04)
+	Groups   []uint32 // supplementary groups
 }
 
 // Process is the host's side of one running guest. Its functions are called by
@@ -66,19 +79,33 @@ type Process struct {
 	wake  *waker
 	timer *time.Timer
 
+	network   Network
+	hostname  string
+	owner     owner
+	groups    []uint32
+	signals   signals
+	listeners struct{ from, to uint32 } // descriptors at the start
+
 	close sync.Once
 
 	listing []*openDir // that remember entries, the latest last
 
 	// Reused from call to call, so that the common ones do not allocate.
-	walk   walk
-	iovecs [][]byte
-	subs   []subscription
+	walk    walk
+	iovecs  [][]byte
+	watched []watched
 }
 
 // NewProcess opens the file system and the standard streams. Errors name the
 // mount or string that is wrong.
-func NewProcess(c ProcessConfig) (*Process, error) {
+func NewProcess(c ProcessConfig) (_ *Process, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range c.Listeners {
+				l.Close()
+			}
+		}
+	}()
 	for _, s := range c.Args {
 		if strings.IndexByte(s, 0) >= 0 {
 			return nil, fmt.Errorf("argument %q: contains a NUL byte", s)
@@ -92,8 +119,8 @@ func NewProcess(c ProcessConfig) (*Process, error) {
 	if c.MaxFDs == 0 {
 		c.MaxFDs = DefaultMaxFDs
 	}
-	if c.MaxFDs < 4 {
-		return nil, errors.New("a guest needs at least 4 file descriptors")
+	if c.MaxFDs < 4+len(c.Listeners) {
+		return nil, errors.New("a guest needs at least 4 file descriptors and one for each listener")
 	}
 	if c.Rand == nil {
 		c.Rand = rand.Reader
@@ -123,6 +150,11 @@ func NewProcess(c ProcessConfig) (*Process, error) {
 		stderr: newOutput(c.Stderr, c.Prompt, kind, 3),
 		start:  time.Now(),
 		wake:   newWaker(),
+
+		network:  c.Network,
+		hostname: c.Hostname,
+		owner:    owner{c.UID, c.GID},
+		groups:   c.Groups,
 	}
 	p.walk.ns = ns
 	const reading, writing = rightsStream &^ rightFdWrite, rightsStream &^ rightFdRead
@@ -139,13 +171,31 @@ func NewProcess(c ProcessConfig) (*Process, error) {
 			return nil, errors.New("mount /: cannot be opened for reading")
 		}
 	}
+	if !c.ListenersLast {
+		p.listen(c.Listeners)
+	}
 	p.fds.insert(descriptor{
 		file:       &openDir{ns: ns, at: root},
 		rights:     rightsDir,
 		inheriting: rightsAll,
 		preopen:    "/",
 	})
+	if c.ListenersLast {
+		p.listen(c.Listeners)
+	}
 	return p, nil
+}
+
+// listen gives pre-opened listeners their descriptors.
+func (p *Process) listen(sockets []Socket) {
+	p.listeners.from = uint32(len(p.fds.entries))
+	p.listeners.to = p.listeners.from + uint32(len(sockets))
+	for _, s := range sockets {
+		p.fds.insert(descriptor{file: &socket{p: p, s: s, family: FamilyIPv6, kind: KindStream}, rights: rightsSocket})
+	}
+	if len(sockets) > 0 {
+		p.env = append(slices.Clip(p.env), fmt.Sprintf("LISTEN_FDS=%d", len(sockets)), "LISTEN_PID=1")
+	}
 }
 
 // Close closes all that the process has open. Call it when the guest has ended.
@@ -154,6 +204,8 @@ func NewProcess(c ProcessConfig) (*Process, error) {
 func (p *Process) Close() error {
 	p.close.Do(func() {
 		p.fds.closeAll()
+		p.wake.unwatch()
+		p.stdin.self.unwatch()
 		p.stdin.shut()
 		p.stdout.shut()
 		p.stderr.shut()

@@ -28,7 +28,7 @@ func (w *watchers) remove(k *waker) {
 
 func (w *watchers) wake() {
 	for _, k := range w.list {
-		k.wake()
+		k.Wake()
 	}
 }
 
@@ -117,7 +117,9 @@ func (s *input) read(ctx context.Context, bufs [][]byte, nonblock bool) (int, Er
 func (s *input) waitReady(ctx context.Context) Errno {
 	defer s.unwatch(s.self)
 	for {
+		s.self.arm()
 		if ready, _, _ := s.poll(false); ready {
+			s.self.disarm()
 			return 0
 		}
 		if errno := s.self.wait(ctx, nil); errno != 0 {

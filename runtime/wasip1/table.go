@@ -1,13 +1,15 @@
 package wasip1
 
 // descriptor is an entry of the table: an open file with what preview 1 keeps
-// per descriptor. There is no dup in preview 1.
+// per descriptor.
 type descriptor struct {
 	file       file // nil: free
 	rights     uint64
 	inheriting uint64
 	flags      uint16
+	host       bool   // holds a descriptor of the host
 	preopen    string // guest path of a preopened directory
+	others     *int   // descriptors of the same file besides this one; nil: it was never duplicated
 }
 
 // table is the one table of file descriptors of a Process. Everything that a
@@ -15,28 +17,45 @@ type descriptor struct {
 type table struct {
 	entries []descriptor
 	open    int
+	host    int // of open: those that hold a descriptor of the host
 	max     int
 	free    int // no lower number is free
 }
 
 // room says whether one more descriptor may be opened.
-func (t *table) room() Errno {
+func (t *table) room(host bool) Errno {
 	switch {
 	case t.open >= t.max:
 		return ErrnoMFILE
-	case t.open >= ownFiles && hostFiles.used.Load() >= hostFiles.max():
+	case host && t.host >= ownFiles && hostFiles.used.Load() >= hostFiles.max():
 		return ErrnoNFILE
 	}
 	return 0
 }
 
+// usesHost reports whether a file takes one of the descriptors that the host
+// lets this process open.
+func usesHost(f file) bool {
+	switch f := f.(type) {
+	case *hostFile:
+		return true
+	case *openDir:
+		return f.at.fd != fdVirtual
+	}
+	return false
+}
+
 // insert gives d the lowest free number, as POSIX asks.
 func (t *table) insert(d descriptor) (uint32, Errno) {
-	if errno := t.room(); errno != 0 {
+	d.host = usesHost(d.file)
+	if errno := t.room(d.host); errno != 0 {
 		return 0, errno
 	}
-	if t.open >= ownFiles && !hostFiles.take() {
-		return 0, ErrnoNFILE
+	if d.host {
+		if t.host >= ownFiles && !hostFiles.take() {
+			return 0, ErrnoNFILE
+		}
+		t.host++
 	}
 	i := t.free
 	for i < len(t.entries) && t.entries[i].file != nil {
@@ -60,43 +79,72 @@ func (t *table) get(fd uint32) (*descriptor, Errno) {
 	return &t.entries[fd], 0
 }
 
+// dup gives the file of fd a second descriptor.
+func (t *table) dup(fd uint32) (uint32, Errno) {
+	d, errno := t.get(fd)
+	if errno != 0 {
+		return 0, errno
+	}
+	if d.others == nil {
+		d.others = new(int)
+	}
+	others, second := d.others, *d
+	second.preopen = ""
+	to, errno := t.insert(second)
+	if errno == 0 {
+		*others++
+	}
+	return to, errno
+}
+
 func (t *table) close(fd uint32) Errno {
 	d, errno := t.get(fd)
 	if errno != 0 {
 		return errno
 	}
-	f := d.file
+	last := *d
 	t.clear(fd)
-	return f.close()
+	return last.release()
+}
+
+// release closes the file of a descriptor that has left the table, unless there
+// are others.
+func (d *descriptor) release() Errno {
+	if d.others != nil && *d.others > 0 {
+		*d.others--
+		return 0
+	}
+	return d.file.close()
 }
 
 // clear makes an entry free.
 func (t *table) clear(fd uint32) {
+	if t.entries[fd].host {
+		if t.host--; t.host >= ownFiles {
+			hostFiles.used.Add(-1)
+		}
+	}
 	t.entries[fd] = descriptor{}
 	t.free = min(t.free, int(fd))
-	if t.open--; t.open >= ownFiles {
-		hostFiles.used.Add(-1)
-	}
+	t.open--
 }
 
 // renumber moves from over to, which must be open as well: a guest cannot
 // choose numbers that the table would have to grow for.
 func (t *table) renumber(from, to uint32) Errno {
-	src, errno := t.get(from)
-	if errno != 0 {
+	if _, errno := t.get(from); errno != 0 {
 		return errno
 	}
-	dst, errno := t.get(to)
-	if errno != 0 {
+	if _, errno := t.get(to); errno != 0 || from == to {
 		return errno
 	}
-	if from == to {
-		return 0
-	}
-	old := dst.file
-	*dst = *src
-	t.clear(from)
-	old.close() // as dup2: the new meaning holds whatever becomes of the old
+	old := t.entries[to]
+	moved := t.entries[from]
+	t.clear(to)
+	t.entries[from] = descriptor{} // moved: what it counts for goes along
+	t.free = min(t.free, int(from))
+	t.entries[to] = moved
+	old.release() // as dup2: the new meaning holds whatever becomes of the old
 	return 0
 }
 
