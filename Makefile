@@ -34,6 +34,10 @@ test: ## Run the tests
 	$(GO) test -timeout 5m ./...
 	cd wasm-examples && $(GO) test ./...
 
+.PHONY: semantics
+semantics: ## Run the tests, and print which rules of docs/semantics.md the passing ones name
+	$(GO) test -json -timeout 5m ./... | $(GO) run ./test/spec/semantics
+
 .PHONY: race
 race: ## Run the tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 8m ./...
@@ -60,6 +64,10 @@ ARM64_PACKAGES = ./runtime/wasm/... ./runtime/wasip1 ./runtime/sandbox/...
 .PHONY: test-arm64
 test-arm64: ## Run the tests that depend on the processor for arm64 (needs qemu-aarch64-static)
 	GOARCH=arm64 $(GO) test -short -exec qemu-aarch64-static $(ARM64_PACKAGES)
+
+.PHONY: test-vm
+test-vm: ## Run the tests of cgroups and BPF in a virtual machine (needs qemu-system-x86_64; gets a kernel by apt-get)
+	$(GO) run ./test/vm ./cgroup/...
 
 .PHONY: test-upstream
 test-upstream: ## Compare our validation and defaults with upstream's code (builds it: minutes)
@@ -88,7 +96,7 @@ bench-latency: ## Measure how prompt a process is that is full of busy guests, a
 	$(GO) run ./test/bench/latency
 
 .PHONY: generate
-generate: ## Make the files again that are made by programs (needs wat2wasm)
+generate: ## Make the files again that are made by programs (needs wat2wasm, clang-14, llvm-strip-14)
 	$(GO) generate ./...
 
 .PHONY: check

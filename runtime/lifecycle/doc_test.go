@@ -55,7 +55,7 @@ func TestDocNames(t *testing.T) {
 	}
 	for _, s := range []stage{
 		stageNew, stageMounting, stageSandboxing, stageInitializing, stageRunning,
-		stageReplacing, stageStopping, stageRemoving, stageUnmounting, stageFinished,
+		stageResetting, stageReplacing, stageStopping, stageRemoving, stageUnmounting, stageFinished,
 	} {
 		if !strings.Contains(string(data), fmt.Sprintf("\n| %s |", s)) {
 			t.Errorf("doc.md has no row for %s", s)

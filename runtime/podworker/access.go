@@ -1,0 +1,22 @@
+package podworker
+
+import "github.com/wasmpod/wasmpod/runtime/sandbox"
+
+// Sandbox is the pod's sandbox; nil while there is none.
+func (w *Worker) Sandbox() sandbox.Sandbox {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sandbox
+}
+
+// Container is the live attempt of a container; nil while there is none.
+func (w *Worker) Container(name string) sandbox.Container {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for ref, c := range w.containers {
+		if ref.Name == name {
+			return c.Container
+		}
+	}
+	return nil
+}
