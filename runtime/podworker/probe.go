@@ -124,14 +124,15 @@ func (t target) hook(ctx context.Context, h *corev1.LifecycleHandler, pod *corev
 	case h.Exec != nil:
 		output, err := exec.Command(ctx, t.run, h.Exec.Command)
 		if err != nil {
-			return "", fmt.Errorf("Exec lifecycle hook (%v) for Container %q in Pod %q failed - error: %w, message: %q", //nolint:staticcheck // upstream's text
+			//lint:ignore ST1005 it is upstream's text
+			return "", fmt.Errorf("Exec lifecycle hook (%v) for Container %q in Pod %q failed - error: %w, message: %q",
 				h.Exec.Command, t.spec.Name, fmt.Sprintf("%s_%s(%s)", pod.Name, pod.Namespace, pod.UID), err, output)
 		}
 		return "", nil
 	case h.HTTPGet != nil:
 		fallback, err := httpget.Hook(ctx, t.dial, httpget.Target{Action: h.HTTPGet, Ports: t.spec.Ports, PodIP: t.podIP})
 		if err != nil {
-			return fallback, fmt.Errorf("HTTP lifecycle hook (%s) for Container %q in Pod %q failed - error: %w", //nolint:staticcheck // upstream's text
+			return fallback, fmt.Errorf("HTTP lifecycle hook (%s) for Container %q in Pod %q failed - error: %w",
 				h.HTTPGet.Path, t.spec.Name, fmt.Sprintf("%s_%s(%s)", pod.Name, pod.Namespace, pod.UID), err)
 		}
 		return fallback, nil
