@@ -1,0 +1,123 @@
+package podtest_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/wasmpod/wasmpod/runtime/podtest"
+	"github.com/wasmpod/wasmpod/test/wasmtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// guest does as its first argument says.
+const guest = `#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int main(int argc, char **argv) {
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "sleep")) sleep(1000000);
+		else if (!strncmp(argv[i], "exit=", 5)) return atoi(argv[i] + 5);
+		else puts(argv[i]);
+		fflush(stdout);
+	}
+	return 0;
+}
+`
+
+const threeContainers = `
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  terminationGracePeriodSeconds: 1
+  volumes: [{name: data, emptyDir: {}}]
+  initContainers:
+  - {name: init, image: "app:1", args: [prepared]}
+  - {name: sidecar, image: "app:1", args: [sleep], restartPolicy: Always}
+  containers:
+  - {name: app, image: "app:1", args: [hello, sleep], volumeMounts: [{name: data, mountPath: /data}]}
+`
+
+const crashes = `
+apiVersion: v1
+kind: Pod
+metadata: {name: crash}
+spec:
+  containers: [{name: c, image: "app:1", args: [exit=3]}]
+`
+
+func TestRun(t *testing.T) {
+	pods := podtest.Run(t, threeContainers, podtest.Image("app:1", wasmtest.BuildC(t, guest)))
+	pod := pods.Get("web")
+	pod.WaitReady()
+	pod.WaitEvent("Started")
+	if got := pod.Logs("init"); got != "prepared\n" {
+		t.Errorf("log of init: %q", got)
+	}
+	if code, out := pod.Exec("app", "/app.wasm", "executed", "exit=7"); code != 7 || out != "executed\n" {
+		t.Errorf("exec: %d %q", code, out)
+	}
+	if err := os.WriteFile(pod.Volume("data")+"/x", nil, 0o644); err != nil {
+		t.Error(err)
+	}
+	pod.Kill("app")
+	got := pod.WaitFor("restart", func(p *corev1.Pod) bool {
+		return p.Status.ContainerStatuses[0].RestartCount == 1 && p.Status.ContainerStatuses[0].State.Running != nil
+	})
+	if code := got.Status.ContainerStatuses[0].LastTerminationState.Terminated.ExitCode; code != 137 {
+		t.Errorf("exit code %d", code)
+	}
+	pod.Delete()
+}
+
+func TestMissingImage(t *testing.T) {
+	module := wasmtest.BuildC(t, guest)
+	synctest.Test(t, func(t *testing.T) {
+		pods := podtest.Run(t, crashes)
+		pod := pods.Get("crash")
+		pod.WaitEvent("Failed")
+		pods.AddImage("app:1", module)
+		pod.WaitEvent("Started")
+	})
+}
+
+// RST-03: half an hour of a real guest's crash loop.
+func TestCrashLoop(t *testing.T) {
+	module := wasmtest.BuildC(t, guest)
+	synctest.Test(t, func(t *testing.T) {
+		pods := podtest.Run(t, crashes, podtest.Image("app:1", module))
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		if n := pods.Get("crash").Object().Status.ContainerStatuses[0].RestartCount; n != 10 {
+			t.Errorf("%d restarts", n)
+		}
+		pods.Golden("testdata/crash.txt")
+	})
+}
+
+func TestTimelineOnFailure(t *testing.T) {
+	pods := podtest.Run(t, crashes, podtest.Image("app:1", wasmtest.BuildC(t, guest)))
+	pods.Get("crash").WaitEvent("BackOff")
+	if got := pods.Timeline(); !strings.Contains(got, "BackOff") || !strings.Contains(got, "pod crash:") {
+		t.Error(got)
+	}
+}
+
+func BenchmarkThreeContainers(b *testing.B) {
+	module := wasmtest.BuildC(b, guest)
+	for b.Loop() {
+		pods := podtest.Run(b, threeContainers, podtest.Image("app:1", module))
+		pods.Get("web").WaitReady()
+		podtest.Close(pods)
+	}
+}
