@@ -22,6 +22,14 @@ type interruptible interface {
 	Safepoint()
 }
 
+// parking is what a context may offer besides: a shorter way to sleep than Leave,
+// a channel, and Enter. Park returns after Unpark, for a signal, or for nothing;
+// it does not return if the guest is to end.
+type parking interface {
+	Park()
+	Unpark()
+}
+
 func leave(ctx context.Context) {
 	if b, ok := ctx.(blocking); ok {
 		b.Leave()
@@ -58,6 +66,8 @@ type waker struct {
 	state atomic.Uint32
 	c     chan struct{} // one token for each change from armed to fired
 
+	parked parking // who sleeps, while the state is wakerParked
+
 	// So that a sleep has one channel to wait for only, the end of the context
 	// is a wake too.
 	done  <-chan struct{} // of the context that is watched
@@ -68,6 +78,7 @@ type waker struct {
 const (
 	wakerIdle uint32 = iota
 	wakerArmed
+	wakerParked
 	wakerFired
 )
 
@@ -77,8 +88,22 @@ func (w *waker) arm() { w.state.Store(wakerArmed) }
 
 // Wake implements Waker.
 func (w *waker) Wake() {
-	if w.state.Load() == wakerArmed && w.state.CompareAndSwap(wakerArmed, wakerFired) {
-		w.c <- struct{}{} // has room: who armed it took the last one
+	for {
+		switch s := w.state.Load(); s {
+		case wakerArmed:
+			if w.state.CompareAndSwap(s, wakerFired) {
+				w.c <- struct{}{} // has room: who armed it took the last one
+				return
+			}
+		case wakerParked:
+			parked := w.parked
+			if w.state.CompareAndSwap(s, wakerFired) {
+				parked.Unpark()
+				return
+			}
+		default:
+			return
+		}
 	}
 }
 
@@ -110,6 +135,9 @@ func (w *waker) unwatch() {
 // signal comes first, and panics with killed when ctx is done. The waker is
 // armed before, and not after.
 func (w *waker) wait(ctx context.Context, expired <-chan time.Time) Errno {
+	if p, ok := ctx.(parking); ok && expired == nil {
+		return w.park(ctx, p)
+	}
 	w.watch(ctx)
 	if ctx.Err() != nil {
 		panic(killed)
@@ -133,4 +161,26 @@ func (w *waker) wait(ctx context.Context, expired <-chan time.Time) Errno {
 	}
 	enter(ctx)
 	return errno
+}
+
+// park is wait in a context that offers it.
+func (w *waker) park(ctx context.Context, p parking) Errno {
+	if ctx.Err() != nil {
+		panic(killed)
+	}
+	w.parked = p
+	if !w.state.CompareAndSwap(wakerArmed, wakerParked) {
+		<-w.c // it has fired already
+		return 0
+	}
+	p.Park()
+	w.state.Store(wakerIdle)
+	if signal := interrupted(ctx); signal != nil {
+		select {
+		case <-signal:
+			return ErrnoINTR
+		default:
+		}
+	}
+	return 0
 }
