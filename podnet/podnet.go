@@ -1,86 +1,120 @@
-// Package podnet is the network of a pod: what its containers share as
-// localhost and as the pod IP. It knows neither WebAssembly nor Kubernetes.
 package podnet
 
 import (
-	"errors"
-	"fmt"
+	"context"
+	"net"
 	"net/netip"
-	"sync"
+	"syscall"
 )
 
-// DefaultPrefix is where pod IPs come from when nothing else is configured: a
-// part of the loopback range, so that an address of it can be reached on the
-// host without root and never leaves it.
-var DefaultPrefix = netip.MustParsePrefix("127.128.0.0/10")
+// Family is the address family of a socket.
+type Family uint8
 
-// ErrExhausted is returned when every address of a Range is in use.
-var ErrExhausted = errors.New("no free pod IP")
+// The families. An IPv6 socket also speaks IPv4, with mapped addresses, unless
+// V6Only is set.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
 
-// Range hands out pod IPs. An address that was released is handed out again
-// only after all others, so that a late packet or a stale client of a removed
-// pod does not reach its successor. It is safe for concurrent use.
-type Range struct {
-	prefix netip.Prefix
+// Kind is the type of a socket.
+type Kind uint8
 
-	mu   sync.Mutex
-	next netip.Addr
-	used map[netip.Addr]struct{}
-}
+const (
+	Stream   Kind = 1 // TCP
+	Datagram Kind = 2 // UDP
+)
 
-// NewRange returns a Range over prefix, whose first address (the network) and,
-// for IPv4, last address (the broadcast) are never handed out.
-func NewRange(prefix netip.Prefix) (*Range, error) {
-	prefix = prefix.Masked()
-	if !prefix.IsValid() || prefix.Addr().BitLen()-prefix.Bits() < 2 {
-		return nil, fmt.Errorf("pod IP range %s: need room for at least two addresses", prefix)
+// Proto is a transport protocol.
+type Proto uint8
+
+const (
+	TCP Proto = iota
+	UDP
+)
+
+func (p Proto) String() string {
+	if p == TCP {
+		return "tcp"
 	}
-	return &Range{prefix: prefix, next: prefix.Addr().Next(), used: make(map[netip.Addr]struct{})}, nil
+	return "udp"
 }
 
-// Namespace is the network identity of one pod sandbox.
-type Namespace struct {
-	ip      netip.Addr
-	release func()
+// Flags of Recv and RecvFrom.
+type Flags uint8
+
+const (
+	Peek  Flags = 1 << iota // MSG_PEEK: leave what was read in the buffer
+	Trunc                   // MSG_TRUNC: return the length of the datagram even where it did not fit
+)
+
+// How says which half of a connection to shut down.
+type How uint8
+
+const (
+	ShutRead  How = 1
+	ShutWrite How = 2
+	ShutBoth  How = 3
+)
+
+// Waker is told that Ready's answer may have changed. Wake must not block; it is
+// called without locks held, from whatever goroutine made the change, and may
+// be called once more after Unwatch has returned.
+type Waker interface{ Wake() }
+
+// Action is what becomes of a connection or flow that leaves a pod.
+type Action uint8
+
+const (
+	// Forward goes on to the destination: to the pod whose address it is, else
+	// to Outside.
+	Forward Action = iota
+	// Refuse answers as a host without a listener does: ECONNREFUSED.
+	Refuse
+	// Drop answers nothing: a connect ends with ETIMEDOUT, datagrams vanish.
+	Drop
+	// Unreachable answers EHOSTUNREACH.
+	Unreachable
+	// Prohibit answers EACCES, as a firewall's reject does.
+	Prohibit
+	// ToOutside goes to Outside even if the destination is an address of the
+	// network or loopback.
+	ToOutside
+)
+
+// Verdict is the answer of Config.Route.
+type Verdict struct {
+	Action Action
+	// To, if valid, replaces the destination (DNAT). The pod goes on seeing the
+	// address it asked for.
+	To netip.AddrPort
 }
 
-// IP is the pod IP. It stays the same until Close (SBX-02, NET-06).
-func (n *Namespace) IP() netip.Addr { return n.ip }
-
-// Close gives the pod IP back. Further calls do nothing.
-func (n *Namespace) Close() error {
-	n.release()
-	return nil
+// Outside reaches destinations that are no pod.
+type Outside interface {
+	// DialContext is called in a goroutine of its own. network is tcp or udp, the
+	// address an IP and port. An error that wraps a syscall.Errno reaches the
+	// guest as that one, a timeout as ETIMEDOUT, others as ENETUNREACH.
+	DialContext(ctx context.Context, from *Namespace, network, address string) (net.Conn, error)
 }
 
-// NewNamespace allocates a pod IP. The error is ErrExhausted when there is none.
-func (r *Range) NewNamespace() (*Namespace, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	first := r.next
-	for {
-		ip := r.next
-		r.next = r.next.Next()
-		if !r.prefix.Contains(r.next) || r.isBroadcast(r.next) {
-			r.next = r.prefix.Addr().Next()
-		}
-		if _, taken := r.used[ip]; !taken {
-			r.used[ip] = struct{}{}
-			return &Namespace{ip: ip, release: sync.OnceFunc(func() { r.release(ip) })}, nil
-		}
-		if r.next == first {
-			return nil, fmt.Errorf("%w in %s: %d in use", ErrExhausted, r.prefix, len(r.used))
-		}
+// ErrClosed is what operations of a Namespace that was closed return. It is
+// net.ErrClosed.
+var ErrClosed = net.ErrClosed
+
+// none is the absence of an error.
+const none syscall.Errno = 0
+
+func toError(e syscall.Errno) error {
+	if e == none {
+		return nil
 	}
+	return e
 }
 
-func (r *Range) release(ip netip.Addr) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.used, ip)
-}
-
-// isBroadcast reports whether ip is the last address of an IPv4 range.
-func (r *Range) isBroadcast(ip netip.Addr) bool {
-	return ip.Is4() && !r.prefix.Contains(ip.Next())
-}
+var (
+	loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	loopback6 = netip.IPv6Loopback()
+	any4      = netip.IPv4Unspecified()
+	any6      = netip.IPv6Unspecified()
+)

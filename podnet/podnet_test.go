@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-func TestRangeHandsOutEveryAddressOnce(t *testing.T) {
-	r, err := NewRange(netip.MustParsePrefix("127.128.0.0/29"))
+func TestNetworkHandsOutEveryAddressOnce(t *testing.T) {
+	r, err := NewNetwork(Config{Prefix: netip.MustParsePrefix("127.128.0.0/29")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestRangeHandsOutEveryAddressOnce(t *testing.T) {
 }
 
 func TestReleasedAddressComesLast(t *testing.T) {
-	r, _ := NewRange(netip.MustParsePrefix("127.128.0.0/29"))
+	r, _ := NewNetwork(Config{Prefix: netip.MustParsePrefix("127.128.0.0/29")})
 	first, _ := r.NewNamespace()
 	first.Close()
 	second, _ := r.NewNamespace()
@@ -50,13 +50,13 @@ func TestReleasedAddressComesLast(t *testing.T) {
 	}
 }
 
-func TestRangeTooSmall(t *testing.T) {
+func TestNetworkTooSmall(t *testing.T) {
 	for _, p := range []string{"10.0.0.0/31", "10.0.0.1/32", "fd00::/127"} {
-		if _, err := NewRange(netip.MustParsePrefix(p)); err == nil {
-			t.Errorf("NewRange(%s) gave no error", p)
+		if _, err := NewNetwork(Config{Prefix: netip.MustParsePrefix(p)}); err == nil {
+			t.Errorf("NewNetwork(%s) gave no error", p)
 		}
 	}
-	if _, err := NewRange(netip.MustParsePrefix("10.0.0.0/30")); err != nil {
+	if _, err := NewNetwork(Config{Prefix: netip.MustParsePrefix("10.0.0.0/30")}); err != nil {
 		t.Error(err)
 	}
 }

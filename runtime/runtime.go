@@ -122,7 +122,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, err
 	}
-	network, err := podnet.NewRange(cfg.PodIPs)
+	network, err := podnet.NewNetwork(podnet.Config{Prefix: cfg.PodIPs})
 	if err != nil {
 		return nil, err
 	}

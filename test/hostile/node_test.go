@@ -61,7 +61,7 @@ func newNode(t *testing.T) *node {
 			t.Error(err)
 		}
 	})
-	network, err := podnet.NewRange(netip.MustParsePrefix("127.128.0.0/16"))
+	network, err := podnet.NewNetwork(podnet.Config{Prefix: netip.MustParsePrefix("127.128.0.0/16")})
 	if err != nil {
 		t.Fatal(err)
 	}

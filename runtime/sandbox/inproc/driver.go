@@ -30,7 +30,7 @@ type Config struct {
 	Engine  *wasm.Engine
 	Images  *image.Service
 	Volumes *volume.Manager
-	Network *podnet.Range
+	Network *podnet.Network
 	// Root is the directory under which every pod has its own, by UID.
 	Root string
 	// LogRoot is where log files go (LOG-01).

@@ -145,7 +145,7 @@ func newEngine() (*wasm.Engine, error) {
 func newNode(t testing.TB, engine *wasm.Engine) *node {
 	t.Helper()
 	n := &node{dir: t.TempDir(), module: wasmtest.BuildGo(t, guestSource)}
-	network, err := podnet.NewRange(netip.MustParsePrefix("127.128.0.0/24"))
+	network, err := podnet.NewNetwork(podnet.Config{Prefix: netip.MustParsePrefix("127.128.0.0/24")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,549 @@
+package podnet
+
+import (
+	"container/list"
+	"context"
+	"net/netip"
+	"syscall"
+	"time"
+)
+
+// connectTimeout is how long a connect waits for a place in the backlog or for
+// an answer: Linux with six retries of a SYN.
+const connectTimeout = 127 * time.Second
+
+// maxBacklog is Linux's net.core.somaxconn.
+const maxBacklog = 4096
+
+// acceptQueue is what a listener has besides a socket; the listener's mu guards
+// it.
+type acceptQueue struct {
+	backlog int
+	ready   []*Socket // from head on
+	head    int
+	waiting list.List // of *attempt, for which there was no room
+}
+
+func (q *acceptQueue) len() int { return len(q.ready) - q.head }
+
+// full is Linux's sk_acceptq_is_full, which takes one more than it was told.
+func (q *acceptQueue) full() bool { return q.len() > q.backlog }
+
+func (q *acceptQueue) push(s *Socket) {
+	if q.head > 16 && q.head*2 > len(q.ready) {
+		n := copy(q.ready, q.ready[q.head:])
+		clear(q.ready[n:])
+		q.ready, q.head = q.ready[:n], 0
+	}
+	q.ready = append(q.ready, s)
+}
+
+func (q *acceptQueue) pop() *Socket {
+	s := q.ready[q.head]
+	q.ready[q.head] = nil
+	if q.head++; q.head == len(q.ready) {
+		q.ready, q.head = q.ready[:0], 0
+	}
+	return s
+}
+
+// attempt is a connect that waits for something else than its own goroutine.
+type attempt struct {
+	client   *Socket
+	from, to netip.AddrPort
+	listener *Socket       // whose backlog is full; nil if it waits for something else
+	place    *list.Element // in listener.accepts.waiting; guarded by listener.mu
+	timer    *time.Timer
+	cancel   context.CancelFunc // of a dial to the outside
+}
+
+// leave takes the attempt out of the backlog's queue. It returns false if it
+// was admitted, or refused, before.
+func (a *attempt) leave() bool {
+	a.listener.mu.Lock()
+	defer a.listener.mu.Unlock()
+	if a.place == nil {
+		return false
+	}
+	a.listener.accepts.waiting.Remove(a.place)
+	a.place = nil
+	return true
+}
+
+// abandon is called without locks when the client has gone.
+func (a *attempt) abandon() {
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	if a.cancel != nil {
+		a.cancel()
+	}
+	if a.listener != nil {
+		a.leave()
+	}
+}
+
+func (a *attempt) timeout() {
+	if a.listener == nil || a.leave() {
+		a.client.fail(a, syscall.ETIMEDOUT)
+	}
+}
+
+// Connect connects to an address. For a stream that returns EINPROGRESS, as on
+// Linux without waiting even where the answer is known at once: then the socket
+// is writable and Err tells how it went. EALREADY: it has not ended yet. A
+// datagram socket is connected at once, and the zero AddrPort (AF_UNSPEC)
+// disconnects it.
+func (s *Socket) Connect(addr netip.AddrPort) error {
+	if s.kind == Datagram {
+		return toError(s.connectDatagram(addr))
+	}
+	return toError(s.connectStream(addr))
+}
+
+func (s *Socket) connectStream(user netip.AddrPort) syscall.Errno {
+	s.mu.Lock()
+	if errno, done := s.beginConnect(user); done {
+		s.mu.Unlock()
+		return errno
+	}
+	s.state = connecting
+	bound, local := s.bucket != nil || s.outsider, s.local
+	s.mu.Unlock()
+
+	// The hooks of route are called without locks; until they have answered,
+	// others see a connect under way.
+	to := unmap(user)
+	p, errno := s.routeStream(to)
+	refused := errno == syscall.ECONNREFUSED
+	if refused {
+		p, errno = path{src: s.ns.ipOf(to.Addr())}, none
+	}
+	if p.ns == s.ns && (to.Addr() == any4 || to.Addr() == any6) {
+		to = p.to
+	}
+
+	s.mu.Lock()
+	if s.closed != none {
+		s.mu.Unlock()
+		return s.closed
+	}
+	if errno == none {
+		errno = s.fixLocal(p, to, bound, local)
+	}
+	if errno != none {
+		s.state = idle
+		s.mu.Unlock()
+		return errno
+	}
+	from := s.local
+	s.mu.Unlock()
+	switch {
+	case refused:
+		s.fail(nil, syscall.ECONNREFUSED)
+	case p.drop:
+		s.await(&attempt{client: s})
+	case p.outside:
+		s.dialOutside(p)
+	default:
+		s.join(p, from)
+	}
+	return syscall.EINPROGRESS
+}
+
+// routeStream finds the way to an address. Clients at the edge reach the pod
+// and nothing else.
+func (s *Socket) routeStream(to netip.AddrPort) (path, syscall.Errno) {
+	if s.outsider && !s.ns.isLocal(to.Addr()) {
+		return path{}, syscall.EHOSTUNREACH
+	}
+	return s.ns.route(TCP, to)
+}
+
+// beginConnect does what connect does before it sends anything; done if that
+// was all.
+func (s *Socket) beginConnect(user netip.AddrPort) (errno syscall.Errno, done bool) {
+	if s.closed != none {
+		return s.closed, true
+	}
+	switch s.state {
+	case connecting:
+		return syscall.EALREADY, true
+	case listening:
+		return syscall.EISCONN, true
+	case connected:
+		if !s.fresh {
+			return syscall.EISCONN, true
+		}
+		s.fresh = false
+		return none, true
+	case failed:
+		errno := s.takeErr()
+		if errno == none {
+			errno = syscall.ECONNABORTED
+		}
+		s.state, s.shut = idle, 0
+		if !s.userAddr {
+			s.local = netip.AddrPortFrom(s.wildcard(), s.local.Port())
+		}
+		return errno, true
+	}
+	if !user.IsValid() {
+		return syscall.EAFNOSUPPORT, true
+	}
+	if errno := s.checkFamily(user.Addr()); errno != none {
+		return errno, true
+	}
+	if user.Addr().Is4In6() && s.has(optV6Only) {
+		return syscall.ENETUNREACH, true
+	}
+	return none, false
+}
+
+// fixLocal gives a connecting socket both of its addresses.
+func (s *Socket) fixLocal(p path, to netip.AddrPort, bound bool, local netip.AddrPort) syscall.Errno {
+	addr := local.Addr()
+	switch {
+	case s.outsider:
+		s.peer = to
+		return none
+	case bound && addr.Is4() != to.Addr().Is4() && (addr.Is4() || !addr.IsUnspecified()):
+		return syscall.ENETUNREACH
+	case !bound || addr.IsUnspecified():
+		addr = p.src
+	case p.ns != s.ns && addr.IsLoopback() && s.ns.network.Lookup(addr) != s.ns:
+		return syscall.EINVAL // a loopback address does not leave the pod
+	}
+	if !bound {
+		if errno := s.ns.tcp.bind(s, netip.AddrPortFrom(addr, 0), syscall.EADDRNOTAVAIL); errno != none {
+			return errno
+		}
+		s.userPort, s.userAddr = false, false
+		local = s.local
+	}
+	return s.ns.tcp.connect(s, netip.AddrPortFrom(addr, local.Port()), to, true)
+}
+
+// join connects to whoever listens at the end of p.
+func (s *Socket) join(p path, from netip.AddrPort) {
+	var l *Socket
+	for l == nil {
+		if l = p.ns.tcp.listener(p.to); l == nil {
+			s.fail(nil, syscall.ECONNREFUSED)
+			return
+		}
+		l.mu.Lock()
+		if l.state != listening || l.closed != none { // since
+			l.mu.Unlock()
+			l = nil
+		}
+	}
+	q := l.accepts
+	if q.full() || !l.spawn(s, from, p.to) {
+		a := &attempt{client: s, from: from, to: p.to, listener: l}
+		a.place = q.waiting.PushBack(a)
+		l.mu.Unlock()
+		s.await(a)
+		return
+	}
+	first := q.len() == 1
+	l.mu.Unlock()
+	s.established()
+	if first {
+		l.wake()
+	}
+}
+
+// spawn makes a connection between s and a new socket in the queue of l, whose
+// mu is held. It returns false if the namespace of l has no room for one.
+func (l *Socket) spawn(s *Socket, from, to netip.AddrPort) bool {
+	kid := newSocket(l.ns, l.family, Stream, l.acct)
+	kid.opts.Store(l.opts.Load())
+	kid.rcvbuf.Store(l.rcvbuf.Load())
+	kid.sndbuf.Store(l.sndbuf.Load())
+	kid.linger.Store(l.linger.Load())
+	kid.state, kid.local, kid.peer = connected, to, from
+	if l.ns.add(kid) != none {
+		return false
+	}
+	l.ns.tcp.adopt(kid)
+	pair(s, kid)
+	l.accepts.push(kid)
+	return true
+}
+
+// pair connects two sockets.
+func pair(client, server *Socket) {
+	c := new(conn)
+	c.ends[0].sock, c.ends[1].sock = client, server
+	client.side, server.side = 0, 1
+	server.conn.Store(c)
+	client.conn.Store(c)
+}
+
+// established is called once a connecting socket has its conn.
+func (s *Socket) established() {
+	s.mu.Lock()
+	if s.closed != none {
+		s.mu.Unlock()
+		s.conn.Load().close(s.side, true)
+		return
+	}
+	if s.state == connecting {
+		s.state, s.fresh = connected, true
+	}
+	if s.attempt != nil {
+		if s.attempt.timer != nil {
+			s.attempt.timer.Stop()
+		}
+		s.attempt = nil
+	}
+	s.mu.Unlock()
+	s.wake()
+}
+
+// await leaves a connecting socket waiting for a.
+func (s *Socket) await(a *attempt) {
+	s.mu.Lock()
+	if s.conn.Load() != nil { // admitted meanwhile
+		s.mu.Unlock()
+		return
+	}
+	if s.closed != none {
+		s.mu.Unlock()
+		a.abandon()
+		return
+	}
+	if s.state == connecting { // not refused meanwhile
+		s.attempt = a
+		a.timer = time.AfterFunc(connectTimeout, a.timeout)
+	}
+	s.mu.Unlock()
+}
+
+// fail ends a connect. a, if not nil, must be what it is waiting for.
+func (s *Socket) fail(a *attempt, errno syscall.Errno) {
+	s.mu.Lock()
+	if s.state != connecting || s.closed != none || a != nil && s.attempt != nil && s.attempt != a {
+		s.mu.Unlock()
+		return
+	}
+	if s.attempt != nil && s.attempt.timer != nil {
+		s.attempt.timer.Stop()
+	}
+	s.state, s.err, s.shut, s.attempt = failed, errno, ShutBoth, nil
+	if !s.outsider {
+		s.leaveTuple()
+	}
+	s.mu.Unlock()
+	s.wake()
+}
+
+// leaveTuple undoes fixLocal; a port that the user chose stays.
+func (s *Socket) leaveTuple() {
+	local := s.local
+	if !s.userPort {
+		s.ns.tcp.unbind(s)
+	}
+	s.ns.tcp.disconnect(s, local)
+	s.rewild()
+}
+
+// rewild makes a bound socket's address the wildcard again if connect chose it.
+func (s *Socket) rewild() {
+	if s.bucket != nil && !s.userAddr {
+		s.ports().disconnect(s, netip.AddrPortFrom(s.wildcard(), s.local.Port()))
+	}
+}
+
+// Listen makes a stream take connections, and changes the backlog of one that
+// does. backlog is bounded by 4096, and one more than it may wait.
+func (s *Socket) Listen(backlog int) error {
+	if s.kind != Stream {
+		return syscall.EOPNOTSUPP
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed != none {
+		return s.closed
+	}
+	if s.state != idle && s.state != listening {
+		return syscall.EINVAL
+	}
+	if backlog < 0 || backlog > maxBacklog {
+		backlog = maxBacklog
+	}
+	if s.state == listening {
+		s.accepts.backlog = backlog
+		return nil
+	}
+	if s.bucket == nil {
+		if errno := s.ns.tcp.bind(s, netip.AddrPortFrom(s.wildcard(), 0), syscall.EADDRINUSE); errno != none {
+			return errno
+		}
+	}
+	if errno := s.ns.tcp.listen(s); errno != none {
+		return errno
+	}
+	s.state = listening
+	s.accepts = &acceptQueue{backlog: backlog}
+	return nil
+}
+
+// Accept takes a connection: EAGAIN if there is none. The new socket is paid
+// for by the account of the listener.
+func (s *Socket) Accept() (*Socket, error) {
+	if s.kind != Stream {
+		return nil, syscall.EOPNOTSUPP
+	}
+	s.mu.Lock()
+	if s.closed != none {
+		s.mu.Unlock()
+		return nil, s.closed
+	}
+	if s.state != listening {
+		s.mu.Unlock()
+		return nil, syscall.EINVAL
+	}
+	q := s.accepts
+	if q.len() == 0 {
+		s.mu.Unlock()
+		return nil, syscall.EAGAIN
+	}
+	kid := q.pop()
+	// There is room for one of those who wait, now or since a limit was met.
+	var admitted *Socket
+	if first := q.waiting.Front(); first != nil && !q.full() {
+		a := first.Value.(*attempt)
+		if s.spawn(a.client, a.from, a.to) {
+			q.waiting.Remove(first)
+			a.place = nil
+			admitted = a.client
+		}
+	}
+	s.mu.Unlock()
+	if admitted != nil {
+		admitted.established()
+	}
+	return kid, nil
+}
+
+// stopListening takes what is in the queue of a listener, whose mu is held.
+func (s *Socket) stopListening() (kids []*Socket, clients []*attempt) {
+	q := s.accepts
+	kids = q.ready[q.head:]
+	q.ready, q.head = nil, 0
+	for e := q.waiting.Front(); e != nil; e = e.Next() {
+		a := e.Value.(*attempt)
+		a.place = nil
+		clients = append(clients, a)
+	}
+	q.waiting.Init()
+	return kids, clients
+}
+
+// turnAway ends what stopListening took; without locks.
+func turnAway(kids []*Socket, clients []*attempt) {
+	for _, k := range kids {
+		k.linger.Store(0)
+		k.end(syscall.EBADF)
+	}
+	for _, a := range clients {
+		a.client.fail(a, syscall.ECONNREFUSED)
+	}
+}
+
+// backlogNow is for diagnostics.
+func (s *Socket) backlogNow() (pending, backlog int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.accepts == nil {
+		return 0, 0
+	}
+	return s.accepts.len(), s.accepts.backlog
+}
+
+// Shutdown ends one or both halves. As on Linux it ends them also where it
+// returns ENOTCONN, and shutting down the reading half of a listener makes it an
+// ordinary bound socket again.
+func (s *Socket) Shutdown(how How) error {
+	if how == 0 || how > ShutBoth {
+		return syscall.EINVAL
+	}
+	if c := s.conn.Load(); c != nil {
+		return toError(c.shutdown(s.side, how))
+	}
+	s.mu.Lock()
+	if s.closed != none {
+		s.mu.Unlock()
+		return s.closed
+	}
+	var errno syscall.Errno
+	var kids []*Socket
+	var clients []*attempt
+	var a *attempt
+	switch {
+	case s.kind == Datagram:
+		if !s.peer.IsValid() {
+			errno = syscall.ENOTCONN
+		}
+		s.shut |= how
+	case s.state == listening:
+		if how&ShutRead != 0 {
+			kids, clients = s.stopListening()
+			s.ns.tcp.unlisten(s)
+			if !s.userPort {
+				s.ns.tcp.unbind(s)
+			}
+			s.state, s.accepts = idle, nil
+		}
+	case s.state == connecting && s.attempt != nil:
+		a, s.attempt = s.attempt, nil
+		s.state = idle
+		s.leaveTuple()
+	default:
+		s.shut |= how
+		errno = syscall.ENOTCONN
+	}
+	s.mu.Unlock()
+	if a != nil {
+		a.abandon()
+	}
+	turnAway(kids, clients)
+	s.wake()
+	return toError(errno)
+}
+
+// recvUnconnected is Recv of a stream without connection.
+func (s *Socket) recvUnconnected() syscall.Errno {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed != none:
+		return s.closed
+	case s.state == listening:
+		return syscall.ENOTCONN
+	case s.err != none:
+		return s.takeErr()
+	case s.shut&ShutRead != 0:
+		return none
+	case s.state == connecting:
+		return syscall.EAGAIN
+	}
+	return syscall.ENOTCONN
+}
+
+// sendUnconnected is Send of a stream without connection.
+func (s *Socket) sendUnconnected() syscall.Errno {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed != none:
+		return s.closed
+	case s.err != none:
+		return s.takeErr()
+	case s.state == connecting:
+		return syscall.EAGAIN
+	}
+	return syscall.EPIPE
+}
