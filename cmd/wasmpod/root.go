@@ -64,7 +64,7 @@ Every flag can also be set by an environment variable (WASMPOD_DATA_DIR for
 	} {
 		_ = root.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
-	root.AddCommand(newRunCommand(a), newImageCommand(a), newCheckCommand(a), newVersionCommand(a))
+	root.AddCommand(newRunCommand(a), newImageCommand(a), newCheckCommand(a), newGoCommand(a), newVersionCommand(a))
 	return root
 }
 

@@ -83,6 +83,12 @@ func (a *app) run(ctx context.Context, o runOptions, args []string, dash int) er
 	if err != nil {
 		return errors.Join(err, a.writeStatus(o, nil))
 	}
+	return a.runObjects(ctx, o, objects, fromImage)
+}
+
+// runObjects runs objects to their end. fromImage says that they stand for one
+// program, not for a manifest.
+func (a *app) runObjects(ctx context.Context, o runOptions, objects *manifest.Objects, fromImage bool) error {
 	prefix, err := prefixed(o.logPrefix, objects)
 	if err != nil {
 		return &exitError{exitInvalid, err}

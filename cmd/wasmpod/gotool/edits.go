@@ -36,6 +36,8 @@ var edits = []edit{
 	// Who the process is, and signals.
 	cut("syscall/syscall_wasip1.go", "Sysctl", "Getuid", "Getgid", "Geteuid", "Getegid", "Getgroups", "Getpid", "Getppid", "Kill", "Umask"),
 	constrain("os/signal/signal_unix.go", "unix || (js && wasm) || wasip1 || windows", "unix || (js && wasm) || windows"),
+	// Signals do not come through the runtime, which waits here for its receiver.
+	replace("runtime/sigqueue.go", "for sig.state.Load() != sigReceiving {", `for GOOS != "wasip1" && sig.state.Load() != sigReceiving {`),
 }
 
 // editsFor returns the changes for a minor version of Go 1.

@@ -111,7 +111,7 @@ func TestOverlay(t *testing.T) {
 			}
 			// The whole of the network compiles, and nothing of the fake is left.
 			cmd := exec.Command(tc.Command, "list", "-overlay", o.File, "-f", "{{join .GoFiles \"\\n\"}}", "net", "os/signal", "syscall")
-			cmd.Env = append(tc.Environ(), "GOFLAGS=")
+			cmd.Dir, cmd.Env = dir, append(tc.Environ(), "GOFLAGS=")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
@@ -125,7 +125,7 @@ func TestOverlay(t *testing.T) {
 				return
 			}
 			cmd = exec.Command(tc.Command, "build", "-overlay", o.File, "net/http", "os/signal", "os/user")
-			cmd.Env = append(tc.Environ(), "GOFLAGS=")
+			cmd.Dir, cmd.Env = dir, append(tc.Environ(), "GOFLAGS=")
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}

@@ -75,7 +75,8 @@ func podAddrs() (addrs []Addr) {
 	static, _ := lookupStaticHost(name)
 	for _, s := range static {
 		ip := ParseIP(s)
-		if ip == nil || ip.IsLoopback() {
+		// A rootless pod has an address of 127.0.0.0/8 too.
+		if ip == nil || ip.Equal(IP{127, 0, 0, 1}) || ip.Equal(IPv6loopback) {
 			continue
 		}
 		bits := 128
