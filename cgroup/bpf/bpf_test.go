@@ -85,7 +85,7 @@ func TestSumIsTheThreads(t *testing.T) {
 			defer r.Close()
 			go func() {
 				defer w.Close()
-				for range 200 {
+				for range 1000 {
 					w.Write([]byte{1})
 					runtime.Gosched()
 				}
@@ -141,8 +141,10 @@ func TestSumIsTheThreads(t *testing.T) {
 					runtime.LockOSThread() // and the thread ends with the goroutine
 					s := a.Begin()
 					s.End()
-					before = all()
+					// Reading the clock has the kernel bring its count up to date,
+					// and the program with it.
 					began := threadTime()
+					before = all()
 					pattern(a, b)
 					s = a.Begin()
 					s.End()
@@ -172,12 +174,12 @@ func TestHandOver(t *testing.T) {
 		go func() {
 			defer close(done)
 			runtime.LockOSThread()
-			for range 1000 {
+			for range 100 {
 				s := a.Begin()
-				spin(90 * time.Microsecond)
+				spin(900 * time.Microsecond)
 				s.End()
 				s = b.Begin()
-				spin(10 * time.Microsecond)
+				spin(100 * time.Microsecond)
 				s.End()
 			}
 		}()

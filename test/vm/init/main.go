@@ -1,0 +1,58 @@
+//go:build linux
+
+// Command init is process 1 of the machine in which command vm runs tests. Its
+// arguments are the packages whose tests are /test00, /test01, …
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Println("vm:", err)
+	} else {
+		fmt.Println("vm: all passed")
+	}
+	os.Stdout.Sync()
+	unix.Sync()
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
+		panic(err)
+	}
+}
+
+func run(packages []string) error {
+	for _, m := range []struct{ kind, at string }{
+		{"devtmpfs", "/dev"}, {"proc", "/proc"}, {"sysfs", "/sys"}, {"tmpfs", "/tmp"},
+		{"cgroup2", "/sys/fs/cgroup"}, {"bpf", "/sys/fs/bpf"}, {"tracefs", "/sys/kernel/tracing"},
+	} {
+		if err := unix.Mount(m.kind, m.at, m.kind, 0, ""); err != nil && err != unix.EBUSY {
+			return fmt.Errorf("mount %s: %w", m.at, err)
+		}
+	}
+	var uname unix.Utsname
+	if err := unix.Uname(&uname); err == nil {
+		fmt.Println("vm: Linux", unix.ByteSliceToString(uname.Release[:]))
+	}
+	failed := 0
+	for i, p := range packages {
+		fmt.Println("vm: test", p)
+		cmd := exec.Command(fmt.Sprintf("/test%02d", i), "-test.v", "-test.timeout=2m")
+		cmd.Dir = "/tmp"
+		// Whatever is missing here should not be.
+		cmd.Env = []string{"CI=true", "HOME=/root", "TMPDIR=/tmp", "PATH=/", "WASMPOD_TEST_VM=1"}
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+		if err := cmd.Run(); err != nil {
+			fmt.Printf("vm: %s: %v\n", p, err)
+			failed++
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d packages failed", failed, len(packages))
+	}
+	return nil
+}

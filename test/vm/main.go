@@ -1,0 +1,204 @@
+// Command vm runs tests of packages as the only program of a virtual machine
+// with Debian's cloud kernel, a pure cgroup v2 tree and every capability. It
+// needs qemu-system-x86_64, and apt-get and dpkg-deb to get the kernel once, or
+// VM_KERNEL, a path. There is no KVM: the machine is emulated.
+//
+//	vm [-timeout 3m] package...
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+func main() {
+	timeout := flag.Duration("timeout", 3*time.Minute, "for everything in the machine")
+	flag.Parse()
+	packages, err := list(flag.Args())
+	if err == nil {
+		err = run(*timeout, packages)
+	}
+	switch {
+	case err == nil:
+	case errors.As(err, new(missing)) && os.Getenv("CI") != "true":
+		fmt.Println("skipped:", err)
+	default:
+		fmt.Fprintln(os.Stderr, "vm:", err)
+		os.Exit(1)
+	}
+}
+
+// list returns the packages that have tests.
+func list(patterns []string) ([]string, error) {
+	args := append([]string{"list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}"}, patterns...)
+	cmd := exec.Command("go", args...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	return strings.Fields(string(out)), err
+}
+
+// missing is a tool that is not installed.
+type missing string
+
+func (m missing) Error() string { return string(m) }
+
+func run(timeout time.Duration, packages []string) error {
+	qemu, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		return missing("qemu-system-x86_64 is not installed")
+	}
+	kernel, err := findKernel()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "wasmpod-vm")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := build(dir, "init", "build", "./test/vm/init"); err != nil {
+		return err
+	}
+	var names []string
+	for i, p := range packages {
+		names = append(names, fmt.Sprintf("test%02d", i))
+		if err := build(dir, names[i], "test", "-c", p); err != nil {
+			return err
+		}
+	}
+	initrd := filepath.Join(dir, "initrd")
+	if err := writeArchive(initrd, dir, append([]string{"init"}, names...)); err != nil {
+		return err
+	}
+	return boot(qemu, kernel, initrd, timeout, packages)
+}
+
+// build makes a static program for the machine.
+func build(dir, name string, verb ...string) error {
+	args := append([]string{}, verb[:len(verb)-1]...)
+	args = append(args, "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), verb[len(verb)-1])
+	cmd := exec.Command("go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// findKernel returns the path of a kernel image, from the user's cache if it has
+// been downloaded before.
+func findKernel() (string, error) {
+	if k := os.Getenv("VM_KERNEL"); k != "" {
+		return k, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	cache = filepath.Join(cache, "wasmpod-vm")
+	pattern := filepath.Join(cache, "root/boot/vmlinuz-*")
+	if found, _ := filepath.Glob(pattern); len(found) > 0 {
+		return found[0], nil
+	}
+	for _, tool := range []string{"apt-cache", "apt-get", "dpkg-deb"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return "", missing("no kernel: " + tool + " is not installed; set VM_KERNEL to the path of one")
+		}
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", err
+	}
+	out, err := exec.Command("apt-cache", "depends", "linux-image-cloud-amd64").Output()
+	if err != nil {
+		return "", missing("no kernel: apt-cache does not know linux-image-cloud-amd64; set VM_KERNEL to the path of one")
+	}
+	_, name, _ := strings.Cut(string(out), "Depends: ")
+	name, _, _ = strings.Cut(name, "\n")
+	script := `apt-get download "$1" >&2 && dpkg-deb -x "$1"_*.deb new && rm -f "$1"_*.deb && mv new root`
+	cmd := exec.Command("sh", "-ec", script, "sh", strings.TrimSpace(name))
+	cmd.Dir = cache
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("get the kernel package %s: %w\n%s", name, err, out)
+	}
+	found, _ := filepath.Glob(pattern)
+	if len(found) == 0 {
+		return "", fmt.Errorf("there is no kernel in package %s", name)
+	}
+	return found[0], nil
+}
+
+// writeArchive writes an initramfs: cpio in the "newc" format.
+func writeArchive(path, dir string, names []string) error {
+	var b bytes.Buffer
+	entry := func(name string, mode int, data []byte) {
+		fmt.Fprintf(&b, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
+			0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name)+1, 0)
+		b.WriteString(name + "\x00")
+		for b.Len()%4 != 0 {
+			b.WriteByte(0)
+		}
+		b.Write(data)
+		for b.Len()%4 != 0 {
+			b.WriteByte(0)
+		}
+	}
+	for _, d := range []string{"dev", "proc", "sys", "tmp", "root"} {
+		entry(d, 0o40755, nil)
+	}
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		entry(name, 0o100755, data)
+	}
+	entry("TRAILER!!!", 0, nil)
+	return os.WriteFile(path, b.Bytes(), 0o600)
+}
+
+// boot runs the machine and copies what it says. The emulator runs both
+// processors in one thread: with two, kernels have hung.
+func boot(qemu, kernel, initrd string, timeout time.Duration, packages []string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	began := time.Now()
+	cmd := exec.CommandContext(ctx, qemu, "-accel", "tcg,thread=single", "-smp", "2", "-cpu", "max", "-m", "1024",
+		"-nographic", "-no-reboot", "-net", "none", "-kernel", kernel, "-initrd", initrd,
+		"-append", "console=ttyS0 quiet panic=-1 loglevel=3 -- "+strings.Join(packages, " "))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	passed := false
+	lines := bufio.NewScanner(io.LimitReader(out, 16<<20))
+	for lines.Scan() {
+		line := strings.TrimRight(lines.Text(), "\r")
+		fmt.Println(line)
+		passed = passed || line == "vm: all passed"
+	}
+	err = cmd.Wait()
+	fmt.Printf("%.1f s in the machine\n", time.Since(began).Seconds())
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("not finished after %v", timeout)
+	case err != nil:
+		return err
+	case !passed:
+		return errors.New("tests failed")
+	}
+	return nil
+}
