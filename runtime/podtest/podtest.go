@@ -24,7 +24,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -50,8 +49,8 @@ type config struct {
 // Option changes how pods are run.
 type Option func(*config)
 
-// Image makes the WebAssembly module at path the image that manifests call ref.
-// A reference that no Image names may be a path itself: of a module, of a
+// Image makes the WebAssembly module at path the image that manifests call ref: for
+// registry/app:1 it is /app.wasm, which is the entrypoint, and all there is. A reference that no Image names may be a path itself: of a module, of a
 // directory that is a root file system with one, or of an OCI layout.
 func Image(ref, path string) Option { return func(c *config) { c.images[ref] = path } }
 
@@ -119,15 +118,23 @@ func parse(t testing.TB, objects any) (*manifest.Objects, error) {
 // open opens a runtime whose compiled code is shared by all tests of the user,
 // and whose images are this test's own.
 func (p *Pods) open(c config) error {
-	cache, err := os.UserCacheDir()
+	dir, err := dataDir()
 	if err != nil {
-		cache = os.TempDir()
+		return err
 	}
-	store := p.t.TempDir()
+	store, err := os.MkdirTemp(dir, imagesPrefix)
+	if err != nil {
+		return err
+	}
+	p.t.Cleanup(func() {
+		if err := os.RemoveAll(store); err != nil {
+			p.t.Errorf("podtest: %v", err)
+		}
+	})
 	if p.images, err = image.Open(image.Config{Root: store}); err != nil {
 		return err
 	}
-	c.runtime.DataDir = filepath.Join(cache, "wasmpod-podtest")
+	c.runtime.DataDir = dir
 	c.runtime.ImageStores = []string{store}
 	c.runtime.NodeName = "podtest"
 	c.runtime.OnEvent = p.recordEvent
