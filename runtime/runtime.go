@@ -118,6 +118,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		CacheDir:    filepath.Join(cfg.DataDir, "cache", "modules"),
 		Interpreter: cfg.Interpreter,
 		Hosts:       []wasm.HostModule{wasip1.Instantiate},
+		ImportName:  wasip1.ImportName,
 	})
 	if err != nil {
 		return nil, err

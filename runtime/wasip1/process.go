@@ -94,6 +94,8 @@ type Process struct {
 	walk    walk
 	iovecs  [][]byte
 	watched []watched
+
+	rotation int // of the name servers
 }
 
 // NewProcess opens the file system and the standard streams. Errors name the

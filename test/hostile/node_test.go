@@ -48,8 +48,9 @@ func newNode(t *testing.T) *node {
 		t.Fatal(err)
 	}
 	engine, err := wasm.New(t.Context(), wasm.Config{
-		CacheDir: filepath.Join(n.dir, "code"),
-		Hosts:    []wasm.HostModule{wasip1.Instantiate},
+		CacheDir:   filepath.Join(n.dir, "code"),
+		Hosts:      []wasm.HostModule{wasip1.Instantiate},
+		ImportName: wasip1.ImportName,
 	})
 	if err != nil {
 		t.Fatal(err)

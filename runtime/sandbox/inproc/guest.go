@@ -46,9 +46,11 @@ type guest struct {
 	commands *commands
 	streams  *streams
 	programs programs
+	network  *guestNetwork // nil on the host's network
 
 	mu       sync.Mutex
-	instance *wasm.Instance // nil until Start
+	instance *wasm.Instance  // nil until Start
+	receiver *wasip1.Process // of signals; the process of instance
 	limits   container.Limits
 	ended    bool // set once, by whoever then calls end
 	done     chan struct{}
@@ -130,7 +132,13 @@ func (g *guest) create(ctx context.Context) error {
 	if cfg.Stdio != nil {
 		stdio = cfg.Stdio(g.config)
 	}
+	if ns := g.sandbox.network; ns != nil {
+		g.network = &guestNetwork{ns, newAccount(g.config.Resources.MemoryBytes)}
+	}
 	p := g.processConfig(g.config.Args)
+	if err := g.preopen(&p); err != nil {
+		return err
+	}
 	p.Root = fs
 	p.TTY = g.config.TTY
 	p.Stdin = g.streams.input(stdio.Stdin)
@@ -144,10 +152,13 @@ func (g *guest) create(ctx context.Context) error {
 // processConfig is what the container's process and the commands that Exec runs
 // in it have in common.
 func (g *guest) processConfig(args []string) wasip1.ProcessConfig {
-	return wasip1.ProcessConfig{
-		Args: args,
-		Env:  withPWD(g.config.Env, g.config.WorkingDir),
+	p := wasip1.ProcessConfig{
+		Args:   args,
+		Env:    withPWD(g.config.Env, g.config.WorkingDir),
+		MaxFDs: maxFDs,
 	}
+	g.networkConfig(&p)
+	return p
 }
 
 // startInstance starts a process of the container. It is killed when ctx ends.
@@ -312,8 +323,13 @@ func (g *guest) Start(ctx context.Context) error {
 		g.mu.Unlock()
 		return errors.New("the container was killed before it started")
 	}
+	g.process.OnSignalLost(func(signal int) {
+		if i := g.live(); i != nil {
+			i.Signal(signal)
+		}
+	})
 	instance, err := g.startInstance(context.WithoutCancel(ctx), g.id, g.module, g.process)
-	g.instance, g.ended = instance, err != nil
+	g.instance, g.receiver, g.ended = instance, g.process, err != nil
 	g.mu.Unlock()
 	if err != nil {
 		g.end(wasm.Exit{Code: 128, Reason: "StartError", Message: err.Error()})
@@ -331,9 +347,14 @@ func (g *guest) Start(ctx context.Context) error {
 
 // Signal implements sandbox.Container.
 func (g *guest) Signal(signal int) {
-	if i := g.live(); i != nil {
-		i.Signal(signal)
+	g.mu.Lock()
+	instance, receiver := g.instance, g.receiver
+	g.mu.Unlock()
+	// First who reads signals, then the handler or the default action.
+	if instance == nil || receiver != nil && receiver.Signal(signal) {
+		return
 	}
+	instance.Signal(signal)
 }
 
 // Kill implements sandbox.Container. A container that was never started ends

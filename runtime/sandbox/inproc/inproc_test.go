@@ -139,6 +139,7 @@ func newEngine() (*wasm.Engine, error) {
 		CacheDir:    codeCache,
 		Interpreter: raceEnabled, // the compiler is slow under the race detector
 		Hosts:       []wasm.HostModule{wasip1.Instantiate},
+		ImportName:  wasip1.ImportName,
 	})
 }
 

@@ -60,7 +60,7 @@ type bench struct {
 }
 
 func open(ctx context.Context, slots int) (*bench, error) {
-	e, err := wasm.New(ctx, wasm.Config{Slots: slots, Hosts: []wasm.HostModule{wasip1.Instantiate}})
+	e, err := wasm.New(ctx, wasm.Config{Slots: slots, Hosts: []wasm.HostModule{wasip1.Instantiate}, ImportName: wasip1.ImportName})
 	if err != nil {
 		return nil, err
 	}
