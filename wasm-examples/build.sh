@@ -31,6 +31,26 @@ go_guest() {
 	fi
 }
 
+# wasmpod ARG…: the binary of this tree, where there is one.
+wasmpod() {
+	if [ -x ../bin/wasmpod ]; then
+		../bin/wasmpod "$@"
+	else
+		(cd .. && go run ./cmd/wasmpod "$@")
+	fi
+}
+
+# pod_guest NAME: an ordinary Go program, with the pod's network.
+pod_guest() {
+	fresh "bin/$1.wasm" "$1" go.mod go.sum ../cmd/wasmpod/gotool && return
+	if wasmpod go build -C "$(pwd)" -trimpath -buildvcs=false -ldflags='-s -w' -o "bin/$1.wasm" "./$1"; then
+		touch "bin/$1.wasm"
+		built "$1"
+	else
+		status=1
+	fi
+}
+
 # tiny_guest NAME: a Go program that writes the module.
 tiny_guest() {
 	fresh "bin/$1.wasm" "$1" internal/wasmenc && return
@@ -55,10 +75,12 @@ other_guest() {
 	esac
 }
 
-[ $# -gt 0 ] || set -- busybox exit spin hello-c lua sqlite esbuild
+[ $# -gt 0 ] || set -- busybox exit spin hello-c lua sqlite esbuild \
+	httpecho liveness kubia fileserver configmap-reload
 for name in "$@"; do
 	case $name in
 	busybox) go_guest busybox ;;
+	httpecho | liveness | kubia | fileserver | configmap-reload) pod_guest "$name" ;;
 	exit | spin) tiny_guest "$name" ;;
 	sqlite) other_guest sqlite sqlite3 ;;
 	hello-c | lua | esbuild) other_guest "$name" "$name" ;;
