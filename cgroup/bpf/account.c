@@ -117,20 +117,30 @@ volatile u32 self_level; // of the PID namespace
 volatile u64 dropped;    // records that the ring buffer had no room for
 #define thread_mask 4095
 
-#define PROBES 8
+#define PROBES 4
 
-// get reads a member; as the tracepoint's type is known the verifier would let
-// tp_btf programs do without, but so the raw ones are the same code.
-#define get(to, from) bpf_probe_read_kernel(&(to), sizeof(to), __builtin_preserve_access_index(&(from)))
+// get reads a member. Where the tracepoint has types (btf is a constant then) it
+// is a load; else a call.
+#define get(to, from)                                                                          \
+	do {                                                                                       \
+		if (btf)                                                                               \
+			(to) = (from);                                                                     \
+		else                                                                                   \
+			bpf_probe_read_kernel(&(to), sizeof(to), __builtin_preserve_access_index(&(from))); \
+	} while (0)
 
-INLINE u32 tid_of(struct task_struct *t)
+INLINE u32 tid_of(int btf, struct task_struct *t)
 {
 	u32 tid = 0, level = self_level;
 	struct pid *p = 0;
 
 	if (!level) {
-		get(tid, t->pid);
-		return tid;
+		u32 pid = 0;
+		get(pid, t->pid);
+		// Or the compiler makes one load of this and the one below, which the
+		// verifier refuses.
+		asm volatile("" : "+r"(pid));
+		return pid;
 	}
 	get(p, t->thread_pid);
 	if (!p)
@@ -155,7 +165,7 @@ INLINE struct thread *find(u32 tid)
 	return 0;
 }
 
-INLINE void charge(struct thread *e, struct task_struct *t)
+INLINE void charge(int btf, struct thread *e, struct task_struct *t)
 {
 	u64 sum = 0, delay = 0, minor = 0, major = 0, owner = e->owner, now = bpf_ktime_get_ns();
 	u32 index = (u32)owner;
@@ -205,16 +215,16 @@ INLINE void charge(struct thread *e, struct task_struct *t)
 	}
 }
 
-INLINE int on_switch(struct task_struct *prev, struct task_struct *next)
+INLINE int on_switch(int btf, struct task_struct *prev, struct task_struct *next)
 {
 	u32 self = self_tgid, tgid = 0;
 	struct thread *e;
 
 	get(tgid, prev->tgid);
-	if (tgid == self && (e = find(tid_of(prev))))
-		charge(e, prev);
+	if (tgid == self && (e = find(tid_of(btf, prev))))
+		charge(btf, e, prev);
 	get(tgid, next->tgid);
-	if (tgid == self && (e = find(tid_of(next))))
+	if (tgid == self && (e = find(tid_of(btf, next))))
 		e->event = bpf_ktime_get_ns();
 	return 0;
 }
@@ -222,26 +232,26 @@ INLINE int on_switch(struct task_struct *prev, struct task_struct *next)
 // on_tick is for threads that are not switched for long. The same tracepoint
 // fires for threads of other processors, where a waker holds the queue's lock;
 // these are left for later, as only the sums count.
-INLINE int on_tick(struct task_struct *t)
+INLINE int on_tick(int btf, struct task_struct *t)
 {
 	struct thread *e;
 
 	if ((u32)(bpf_get_current_pid_tgid() >> 32) != self_tgid || (u64)t != bpf_get_current_task())
 		return 0;
-	if ((e = find(tid_of(t))))
-		charge(e, t);
+	if ((e = find(tid_of(btf, t))))
+		charge(btf, e, t);
 	return 0;
 }
 
 // on_exit frees the thread's entry: no table fills with threads that are gone.
-INLINE int on_exit(struct task_struct *t)
+INLINE int on_exit(int btf, struct task_struct *t)
 {
 	struct thread *e;
 
 	if ((u32)(bpf_get_current_pid_tgid() >> 32) != self_tgid || (u64)t != bpf_get_current_task())
 		return 0;
-	if ((e = find(tid_of(t)))) {
-		charge(e, t);
+	if ((e = find(tid_of(btf, t)))) {
+		charge(btf, e, t);
 		e->owner = 0;
 		e->debt = 0;
 		e->seen = 0;
@@ -250,13 +260,13 @@ INLINE int on_exit(struct task_struct *t)
 	return 0;
 }
 
-SEC("tp_btf/sched_switch") int btf_switch(u64 *ctx) { return on_switch((void *)ctx[1], (void *)ctx[2]); }
-SEC("tp_btf/sched_stat_runtime") int btf_tick(u64 *ctx) { return on_tick((void *)ctx[0]); }
-SEC("tp_btf/sched_process_exit") int btf_exit(u64 *ctx) { return on_exit((void *)ctx[0]); }
+SEC("tp_btf/sched_switch") int btf_switch(u64 *ctx) { return on_switch(1, (void *)ctx[1], (void *)ctx[2]); }
+SEC("tp_btf/sched_stat_runtime") int btf_tick(u64 *ctx) { return on_tick(1, (void *)ctx[0]); }
+SEC("tp_btf/sched_process_exit") int btf_exit(u64 *ctx) { return on_exit(1, (void *)ctx[0]); }
 
-SEC("raw_tp/sched_switch") int raw_switch(u64 *ctx) { return on_switch((void *)ctx[1], (void *)ctx[2]); }
-SEC("raw_tp/sched_stat_runtime") int raw_tick(u64 *ctx) { return on_tick((void *)ctx[0]); }
-SEC("raw_tp/sched_process_exit") int raw_exit(u64 *ctx) { return on_exit((void *)ctx[0]); }
+SEC("raw_tp/sched_switch") int raw_switch(u64 *ctx) { return on_switch(0, (void *)ctx[1], (void *)ctx[2]); }
+SEC("raw_tp/sched_stat_runtime") int raw_tick(u64 *ctx) { return on_tick(0, (void *)ctx[0]); }
+SEC("raw_tp/sched_process_exit") int raw_exit(u64 *ctx) { return on_exit(0, (void *)ctx[0]); }
 
 // whoami is run once by the loader: how the kernel calls this process can differ
 // from what it calls itself.
@@ -265,6 +275,7 @@ SEC("raw_tp/sched_process_exit") int whoami(u64 *ctx)
 	struct task_struct *t = (void *)bpf_get_current_task();
 	struct pid *p = 0;
 	u32 level = 0;
+	const int btf = 0;
 
 	get(p, t->thread_pid);
 	if (p)

@@ -13,10 +13,10 @@ import (
 )
 
 // mechanisms runs a test with every mechanism that works here.
-func mechanisms(t *testing.T, test func(t *testing.T, open func(Config) *Accounting)) {
+func mechanisms(t *testing.T, test func(t *testing.T, open func(*testing.T, Config) *Accounting)) {
 	for _, m := range []Mechanism{BTFTracepoint, RawTracepoint, ThreadClock} {
 		t.Run(m.String(), func(t *testing.T) {
-			test(t, func(cfg Config) *Accounting {
+			test(t, func(t *testing.T, cfg Config) *Accounting {
 				t.Helper()
 				cfg.Mechanism = m
 				a := Open(cfg)
@@ -128,10 +128,10 @@ func TestSumIsTheThreads(t *testing.T) {
 			}
 		},
 	}
-	mechanisms(t, func(t *testing.T, openWith func(Config) *Accounting) {
+	mechanisms(t, func(t *testing.T, openWith func(*testing.T, Config) *Accounting) {
 		for name, pattern := range patterns {
 			t.Run(name, func(t *testing.T) {
-				accounting := openWith(Config{Containers: 4})
+				accounting := openWith(t, Config{Containers: 4})
 				a, b := open(t, accounting, 0), open(t, accounting, 0)
 				var thread, before, after time.Duration
 				all := func() time.Duration { return a.Usage().CPU + b.Usage().CPU + accounting.Host().CPU }
@@ -167,8 +167,8 @@ func TestSumIsTheThreads(t *testing.T) {
 // What ran before a change of owner is the old one's, though the scheduler
 // noticed nothing.
 func TestHandOver(t *testing.T) {
-	mechanisms(t, func(t *testing.T, openWith func(Config) *Accounting) {
-		accounting := openWith(Config{Containers: 4})
+	mechanisms(t, func(t *testing.T, openWith func(*testing.T, Config) *Accounting) {
+		accounting := openWith(t, Config{Containers: 4})
 		a, b := open(t, accounting, 0), open(t, accounting, 0)
 		done := make(chan struct{})
 		go func() {
@@ -193,8 +193,8 @@ func TestHandOver(t *testing.T) {
 }
 
 func TestRES05Quota(t *testing.T) {
-	mechanisms(t, func(t *testing.T, openWith func(Config) *Accounting) {
-		a := openWith(Config{Containers: 4})
+	mechanisms(t, func(t *testing.T, openWith func(*testing.T, Config) *Accounting) {
+		a := openWith(t, Config{Containers: 4})
 		c := open(t, a, 100) // 10 ms
 		defer c.Close()
 		s := c.Begin()
@@ -268,9 +268,9 @@ func TestSpentRecord(t *testing.T) {
 // Entries are used again, by containers and by threads, and newcomers owe
 // nothing for those before them.
 func TestEntriesAreReused(t *testing.T) {
-	mechanisms(t, func(t *testing.T, openWith func(Config) *Accounting) {
+	mechanisms(t, func(t *testing.T, openWith func(*testing.T, Config) *Accounting) {
 		const capacity = 8
-		a := openWith(Config{Containers: capacity})
+		a := openWith(t, Config{Containers: capacity})
 		for range 1000 {
 			c := open(t, a, 10)
 			s := c.Begin()

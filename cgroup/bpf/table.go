@@ -7,7 +7,7 @@ import (
 
 const (
 	maxThreads = 4096 // as in account.c
-	probes     = 8
+	probes     = 4
 )
 
 // thread and container are the tables' entries as account.c has them, which

@@ -1,0 +1,315 @@
+//go:build linux
+
+// Command limits measures how exactly containers' CPU time is accounted and
+// limited, and what that costs: on every mechanism that works here. Root, or
+// CAP_BPF and CAP_PERFMON, is needed for those with BPF.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmpod/wasmpod/cgroup"
+	"github.com/wasmpod/wasmpod/cgroup/bpf"
+)
+
+func main() {
+	length := flag.Duration("time", 2*time.Second, "of each measurement")
+	flag.Parse()
+	if err := run(*length); err != nil {
+		fmt.Fprintln(os.Stderr, "limits:", err)
+		os.Exit(1)
+	}
+}
+
+func run(length time.Duration) error {
+	for _, m := range []bpf.Mechanism{bpf.BTFTracepoint, bpf.RawTracepoint, bpf.ThreadClock} {
+		a := bpf.Open(bpf.Config{Mechanism: m})
+		if a.Mechanism() != m {
+			fmt.Printf("%-16s skipped: %v\n", m, a.Missing()[0])
+			continue
+		}
+		err := errors.Join(accuracy(a, length), quotas(a, length), a.Close())
+		if err != nil {
+			return err
+		}
+	}
+	if err := records(length); err != nil {
+		return err
+	}
+	return overhead(length)
+}
+
+// threadTime is the kernel's count of what the calling thread has run.
+func threadTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		panic(err)
+	}
+	return time.Duration(ts.Nano())
+}
+
+// onThread runs f in a thread of its own.
+func onThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		f()
+	}()
+	<-done
+}
+
+var sink atomic.Int64
+
+// work takes about d of CPU time, without a system call.
+func work(d time.Duration) {
+	var sum int64
+	for i := range int64(d) {
+		sum += i ^ sum<<1
+	}
+	sink.Store(sum)
+}
+
+// accuracy compares the sum over containers with the thread's own clock.
+func accuracy(a *bpf.Accounting, length time.Duration) error {
+	zero, err := os.Open("/dev/zero")
+	if err != nil {
+		return err
+	}
+	defer zero.Close()
+	buf := make([]byte, 256)
+	pause := unix.NsecToTimespec(50_000)
+	patterns := []struct {
+		name string
+		step func(c, d *bpf.Account)
+	}{
+		{"spinning", func(c, _ *bpf.Account) {
+			s := c.Begin()
+			for range 20 {
+				work(250 * time.Microsecond)
+				s.Check()
+			}
+			s.End()
+		}},
+		{"sleeping", func(c, _ *bpf.Account) {
+			s := c.Begin()
+			work(20 * time.Microsecond)
+			s.End()
+			unix.Nanosleep(&pause, nil)
+		}},
+		{"two in turn", func(c, d *bpf.Account) {
+			for _, x := range []*bpf.Account{c, d} {
+				s := x.Begin()
+				work(3 * time.Microsecond)
+				s.End()
+			}
+		}},
+		{"host calls", func(c, _ *bpf.Account) {
+			s := c.Begin()
+			for range 1000 {
+				zero.Read(buf)
+			}
+			s.Check()
+			s.End()
+		}},
+	}
+	for _, p := range patterns {
+		c, err1 := a.NewAccount(cgroup.Bandwidth{})
+		d, err2 := a.NewAccount(cgroup.Bandwidth{})
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		onThread(func() {
+			sum := func() time.Duration { return c.Usage().CPU + d.Usage().CPU + a.Host().CPU }
+			s := c.Begin()
+			s.End()
+			began := threadTime()
+			before := sum()
+			for end := time.Now().Add(length / 2); time.Now().Before(end); {
+				p.step(c, d)
+			}
+			s = c.Begin()
+			s.End()
+			thread, accounted := threadTime()-began, sum()-before
+			fmt.Printf("%-16s %-12s thread %8.1f ms, accounted %+.4f %%, host's part %.1f %%\n", a.Mechanism(), p.name,
+				1e3*thread.Seconds(), 100*(accounted.Seconds()/thread.Seconds()-1), 100*(1-(c.Usage().CPU+d.Usage().CPU).Seconds()/thread.Seconds()))
+		})
+		c.Close()
+		d.Close()
+	}
+	return nil
+}
+
+// quotas has a guest spin at several limits.
+func quotas(a *bpf.Accounting, length time.Duration) error {
+	for _, milli := range []int64{50, 100, 500, 900} {
+		b := cgroup.NewBandwidth(milli)
+		c, err := a.NewAccount(b)
+		if err != nil {
+			return err
+		}
+		onThread(func() {
+			var late []time.Duration
+			var used time.Duration // by the thread's clock
+			began := time.Now()
+			for time.Since(began) < length {
+				from := threadTime()
+				s := c.Begin()
+				for !s.Check() {
+					work(250 * time.Microsecond) // as between two safepoints
+				}
+				s.End()
+				used += threadTime() - from
+				late = append(late, c.Usage().CPU-b.Quota*time.Duration(len(late)+1))
+				for wait := c.Wait(true); wait > 0; wait = c.Wait(true) {
+					time.Sleep(wait)
+				}
+			}
+			// Whole periods, or the part of the last one would count.
+			elapsed := time.Duration(len(late)) * b.Period
+			slices.Sort(late)
+			u := c.Close()
+			fmt.Printf("%-16s %4dm used %.2f %% of it by the thread's clock; past the budget p50 %v p99 %v; %d of %d periods throttled\n", a.Mechanism(), milli,
+				100*used.Seconds()/(elapsed.Seconds()*float64(milli)/1000), late[len(late)/2], late[len(late)*99/100], u.Throttled.Throttled, u.Throttled.Periods)
+		})
+	}
+	return nil
+}
+
+// records measures how late the program is to say that a budget is spent, for a
+// guest that comes to no safepoint.
+func records(length time.Duration) error {
+	a := bpf.Open(bpf.Config{})
+	defer a.Close()
+	if a.Mechanism() == bpf.ThreadClock {
+		fmt.Println("records          skipped:", a.Missing()[0])
+		return nil
+	}
+	c, err := a.NewAccount(cgroup.NewBandwidth(200))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var stop atomic.Bool
+	told := make(chan time.Duration, 1)
+	go func() {
+		for {
+			r, err := a.NextSpent()
+			if err != nil {
+				return
+			}
+			stop.Store(true)
+			told <- r.CPU
+		}
+	}()
+	onThread(func() {
+		var late []time.Duration
+		for began := time.Now(); time.Since(began) < length; {
+			stop.Store(false)
+			s := c.Begin()
+			for !stop.Load() {
+			}
+			s.End()
+			late = append(late, <-told)
+			for wait := c.Wait(true); wait > 0; wait = c.Wait(true) {
+				time.Sleep(wait)
+			}
+		}
+		slices.Sort(late)
+		fmt.Printf("%-16s record, without safepoints: past the budget p50 %v max %v (%d)\n", a.Mechanism(), late[len(late)/2], late[len(late)-1], len(late))
+	})
+	return nil
+}
+
+// overhead compares a round trip between two threads on one processor, which is
+// two context switches, with and without the programs.
+func overhead(length time.Duration) error {
+	variants := []struct {
+		name   string
+		cfg    *bpf.Config
+		stints bool
+	}{
+		{"off", nil, false},
+		{"sched_switch", &bpf.Config{NoTick: true}, false},
+		{"and tick", &bpf.Config{}, false},
+		{"and tick, serving containers", &bpf.Config{}, true},
+	}
+	const rounds = 9
+	results := make([][]float64, len(variants))
+	for range rounds {
+		for i, v := range variants {
+			var c *bpf.Account
+			a := &bpf.Accounting{}
+			if v.cfg != nil {
+				if a = bpf.Open(*v.cfg); a.Mechanism() == bpf.ThreadClock {
+					fmt.Println("overhead         skipped:", a.Missing()[0])
+					return nil
+				}
+				if v.stints {
+					var err error
+					if c, err = a.NewAccount(cgroup.Bandwidth{}); err != nil {
+						return err
+					}
+				}
+			}
+			ns, err := pingPong(length/20, c)
+			if err != nil {
+				return err
+			}
+			results[i] = append(results[i], ns)
+			a.Close()
+		}
+	}
+	for i, v := range variants {
+		slices.Sort(results[i])
+		m, base := results[i][rounds/2], results[0][rounds/2]
+		fmt.Printf("%-16s %-30s %7.0f ns a switch, %+.1f %%\n", "overhead", v.name, m, 100*(m/base-1))
+	}
+	return nil
+}
+
+func pingPong(length time.Duration, c *bpf.Account) (ns float64, err error) {
+	var there, back [2]int
+	if err := errors.Join(unix.Pipe2(there[:], unix.O_CLOEXEC), unix.Pipe2(back[:], unix.O_CLOEXEC)); err != nil {
+		return 0, err
+	}
+	var cpus unix.CPUSet
+	cpus.Set(0)
+	side := func(r, w int, each func() bool) {
+		runtime.LockOSThread() // the thread ends with the goroutine
+		unix.SchedSetaffinity(0, &cpus)
+		if c != nil {
+			s := c.Begin()
+			defer s.End()
+		}
+		buf := []byte{0}
+		for each() {
+			unix.Write(w, buf)
+			if n, _ := unix.Read(r, buf); n == 0 {
+				break
+			}
+		}
+		unix.Close(w)
+	}
+	other := make(chan struct{})
+	go func() {
+		defer close(other)
+		side(there[0], back[1], func() bool { return true })
+	}()
+	onThread(func() {
+		n, began := 0, time.Now()
+		side(back[0], there[1], func() bool { n++; return n%64 != 0 || time.Since(began) < length })
+		ns = float64(time.Since(began)) / float64(2*n)
+	})
+	<-other
+	return ns, errors.Join(unix.Close(there[0]), unix.Close(back[0]))
+}
