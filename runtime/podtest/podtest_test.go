@@ -2,6 +2,7 @@ package podtest_test
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -119,5 +120,45 @@ func BenchmarkThreeContainers(b *testing.B) {
 		pods := podtest.Run(b, threeContainers, podtest.Image("app:1", module))
 		pods.Get("web").WaitReady()
 		podtest.Close(pods)
+	}
+}
+
+// A server in C is ready by its httpGet probe, live by its tcpSocket and exec
+// probes, and answers a client that enters its pod.
+func TestServer(t *testing.T) {
+	source, err := os.ReadFile("../../wasm-examples/httpecho-c/httpecho.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	include, err := filepath.Abs("../../wasm-examples/httpecho-c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pods := podtest.Run(t, `
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  containers:
+  - name: app
+    image: app:1
+    args: [serve, "8080"]
+    ports: [{name: http, containerPort: 8080}]
+    readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1}
+    livenessProbe: {tcpSocket: {port: 8080}}
+  - name: tool
+    image: tool:1
+    args: [sleep]
+    livenessProbe: {exec: {command: [/tool.wasm, fine]}}
+`, podtest.Image("app:1", wasmtest.BuildC(t, string(source), "-D_GNU_SOURCE", "-I"+include)), podtest.Image("tool:1", wasmtest.BuildC(t, guest)), podtest.Patience(10*time.Second))
+	pod := pods.Get("web")
+	pod.WaitReady()
+	res, err := pod.HTTPClient().Get("http://localhost:8080/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 200 {
+		t.Errorf("status %s", res.Status)
 	}
 }
