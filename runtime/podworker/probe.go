@@ -52,7 +52,7 @@ func (t target) dial(ctx context.Context, network, address string) (net.Conn, er
 }
 
 func (t target) run(ctx context.Context, command []string, stdout, stderr io.Writer) (int32, error) {
-	return t.container.Exec(ctx, sandbox.ExecConfig{Command: command, Stdout: stdout, Stderr: stderr})
+	return t.container.Exec(ctx, sandbox.ExecConfig{Command: command, Stdout: stdout, Stderr: stderr, Prompt: true})
 }
 
 // runProbe makes one attempt (PROBE-09, PROBE-17..22).
