@@ -126,22 +126,27 @@ func procExit(_ context.Context, _ *Process, _ memory, a []uint64) Errno {
 	panic(sys.NewExitError(uint32(a[0]) & 0xff))
 }
 
-// proc_raise(sig) takes the signal's default action at once: preview 1 has no
-// handlers. Numbers are WASI's; exit codes are 128 + Linux's number.
-func procRaise(_ context.Context, _ *Process, _ memory, a []uint64) Errno {
+// proc_raise(sig) gives the signal to the descriptor that takes it, and else
+// takes its default action at once: preview 1 has no handlers. Numbers are
+// WASI's; exit codes are 128 + Linux's number.
+func procRaise(_ context.Context, p *Process, _ memory, a []uint64) Errno {
 	const (
 		none, chld, cont, stop, ttou, urg, winch, sys_ = 0, 16, 17, 18, 21, 22, 27, 30
 	)
 	sig := uint8(a[0])
+	linux := int(sig)
+	if sig >= chld {
+		linux++ // Linux has SIGSTKFLT at 16, WASI has not
+	}
 	switch {
 	case sig > sys_:
 		return ErrnoINVAL
+	case sig != none && p.Signal(linux):
+		return 0
 	case sig == none, sig == chld, sig == cont, sig == urg, sig == winch:
 		return 0
 	case sig >= stop && sig <= ttou:
 		return ErrnoNOTSUP // nothing could continue a stopped guest
-	case sig >= chld:
-		sig++ // Linux has SIGSTKFLT at 16, WASI has not
 	}
-	panic(sys.NewExitError(128 + uint32(sig)))
+	panic(sys.NewExitError(128 + uint32(linux)))
 }

@@ -1,6 +1,8 @@
 // Package wasip1 is the project's own host for WASI preview 1: the 46 functions
 // of wasi_snapshot_preview1, and the same under the older name wasi_unstable
-// with its slightly different layouts.
+// with its slightly different layouts; WasmEdge's socket calls, which guests
+// import from the same module; and the module wasmpod with what preview 1 lacks.
+// docs/abi.md describes all of them for authors of guests.
 //
 // It has two halves. The files abi_*.go know guest memory: pointers, iovecs and
 // struct layouts; they check every pointer, convert, and hold no policy. The
@@ -34,6 +36,14 @@
 // Done channel of the context they are called with and then panic with
 // sys.NewExitError(137), which wazero turns into the guest's exit. The engine
 // puts the true reason in its place.
+//
+// # Sockets
+//
+// Sockets are files of the one table. The network behind them, [Network], never
+// blocks and wakes who watches; a call that blocks is a loop around it. A socket
+// is watched from the first wait until it is closed and remembers what was last
+// known of it, so that poll_oneoff looks only at those that have changed: guests
+// poll all their connections each time they sleep.
 //
 // # Sleeping
 //

@@ -63,9 +63,9 @@ func (n *fakeNet) Socket(f SocketFamily, k SocketKind) (Socket, error) {
 }
 
 // do runs f under the lock, and then wakes who watches the sockets it returns.
-func (n *fakeNet) do(f func() (error, []*fakeSocket)) error {
+func (n *fakeNet) do(f func() ([]*fakeSocket, error)) error {
 	n.mu.Lock()
-	err, changed := f()
+	changed, err := f()
 	var wake []Waker
 	for _, s := range changed {
 		if s != nil {
@@ -80,9 +80,9 @@ func (n *fakeNet) do(f func() (error, []*fakeSocket)) error {
 }
 
 func (s *fakeSocket) Bind(a netip.AddrPort) error {
-	return s.net.do(func() (error, []*fakeSocket) {
+	return s.net.do(func() ([]*fakeSocket, error) {
 		if s.net.listeners[a.Port()] != nil || s.net.datagrams[a.Port()] != nil {
-			return syscall.EADDRINUSE, nil
+			return nil, syscall.EADDRINUSE
 		}
 		if s.local = a; s.kind == KindDatagram {
 			s.net.datagrams[a.Port()] = s
@@ -92,7 +92,7 @@ func (s *fakeSocket) Bind(a netip.AddrPort) error {
 }
 
 func (s *fakeSocket) Listen(int) error {
-	return s.net.do(func() (error, []*fakeSocket) {
+	return s.net.do(func() ([]*fakeSocket, error) {
 		s.listening = true
 		s.net.listeners[s.local.Port()] = s
 		return nil, nil
@@ -100,7 +100,7 @@ func (s *fakeSocket) Listen(int) error {
 }
 
 func (s *fakeSocket) Connect(a netip.AddrPort) error {
-	return s.net.do(func() (error, []*fakeSocket) {
+	return s.net.do(func() ([]*fakeSocket, error) {
 		s.net.next++
 		s.local = netip.AddrPortFrom(a.Addr(), s.net.next)
 		if s.remote = a; s.kind == KindDatagram {
@@ -109,30 +109,30 @@ func (s *fakeSocket) Connect(a netip.AddrPort) error {
 		}
 		l := s.net.listeners[a.Port()]
 		if l == nil {
-			return syscall.ECONNREFUSED, nil
+			return nil, syscall.ECONNREFUSED
 		}
 		s.peer = &fakeSocket{net: s.net, kind: s.kind, local: a, remote: s.local, peer: s}
 		l.backlog = append(l.backlog, s.peer)
 		if s.connecting = s.net.slow; s.connecting {
-			return syscall.EINPROGRESS, []*fakeSocket{l}
+			return []*fakeSocket{l}, syscall.EINPROGRESS
 		}
-		return nil, []*fakeSocket{l}
+		return []*fakeSocket{l}, nil
 	})
 }
 
 func (s *fakeSocket) Accept() (c Socket, err error) {
-	err = s.net.do(func() (error, []*fakeSocket) {
+	err = s.net.do(func() ([]*fakeSocket, error) {
 		if !s.listening {
-			return syscall.EINVAL, nil
+			return nil, syscall.EINVAL
 		}
 		if len(s.backlog) == 0 {
-			return syscall.EAGAIN, nil
+			return nil, syscall.EAGAIN
 		}
 		a := s.backlog[0]
 		s.backlog = s.backlog[1:]
 		a.peer.connecting = false
 		c = a
-		return nil, []*fakeSocket{a.peer}
+		return []*fakeSocket{a.peer}, nil
 	})
 	return c, err
 }
@@ -219,17 +219,17 @@ func (s *fakeSocket) SendTo(bufs [][]byte, to netip.AddrPort) (n int, err error)
 }
 
 func (s *fakeSocket) Shutdown(_, write bool) error {
-	return s.net.do(func() (error, []*fakeSocket) {
+	return s.net.do(func() ([]*fakeSocket, error) {
 		if s.peer == nil {
-			return syscall.ENOTCONN, nil
+			return nil, syscall.ENOTCONN
 		}
 		s.peer.ended = s.peer.ended || write
-		return nil, []*fakeSocket{s.peer}
+		return []*fakeSocket{s.peer}, nil
 	})
 }
 
 func (s *fakeSocket) Close() error {
-	return s.net.do(func() (error, []*fakeSocket) {
+	return s.net.do(func() ([]*fakeSocket, error) {
 		s.closed = true
 		if s.net.listeners[s.local.Port()] == s {
 			delete(s.net.listeners, s.local.Port())
@@ -240,7 +240,7 @@ func (s *fakeSocket) Close() error {
 		if s.peer != nil {
 			s.peer.ended = true
 		}
-		return nil, []*fakeSocket{s.peer}
+		return []*fakeSocket{s.peer}, nil
 	})
 }
 
