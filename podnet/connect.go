@@ -176,16 +176,29 @@ func (s *Socket) beginConnect(user netip.AddrPort) (errno syscall.Errno, done bo
 			return syscall.EISCONN, true
 		}
 		s.fresh = false
-		return none, true
+		c := s.conn.Load()
+		if !c.isDead(s.side) {
+			return none, true
+		}
+		errno := c.takeErr(s.side)
+		if errno == none {
+			errno = syscall.ECONNABORTED
+		}
+		c.close(s.side, true)
+		s.conn.Store(nil)
+		s.state, s.shut = idle, 0
+		s.leaveTuple()
+		s.rewild()
+		return errno, true
+	case broken:
+		return syscall.EINVAL, true
 	case failed:
 		errno := s.takeErr()
 		if errno == none {
 			errno = syscall.ECONNABORTED
 		}
 		s.state, s.shut = idle, 0
-		if !s.userAddr {
-			s.local = netip.AddrPortFrom(s.wildcard(), s.local.Port())
-		}
+		s.rewild()
 		return errno, true
 	}
 	if !user.IsValid() {
@@ -207,7 +220,9 @@ func (s *Socket) fixLocal(p path, to netip.AddrPort, bound bool, local netip.Add
 	case s.outsider:
 		s.peer = to
 		return none
-	case bound && addr.Is4() != to.Addr().Is4() && (addr.Is4() || !addr.IsUnspecified()):
+	case bound && addr.Is4() && !to.Addr().Is4():
+		return syscall.EAFNOSUPPORT
+	case bound && !addr.Is4() && to.Addr().Is4() && !addr.IsUnspecified():
 		return syscall.ENETUNREACH
 	case !bound || addr.IsUnspecified():
 		addr = p.src
@@ -346,12 +361,11 @@ func (s *Socket) leaveTuple() {
 		s.ns.tcp.unbind(s)
 	}
 	s.ns.tcp.disconnect(s, local)
-	s.rewild()
 }
 
-// rewild makes a bound socket's address the wildcard again if connect chose it.
+// rewild makes a socket's address the wildcard again if connect chose it.
 func (s *Socket) rewild() {
-	if s.bucket != nil && !s.userAddr {
+	if !s.userAddr {
 		s.ports().disconnect(s, netip.AddrPortFrom(s.wildcard(), s.local.Port()))
 	}
 }
@@ -362,6 +376,14 @@ func (s *Socket) Listen(backlog int) error {
 	if s.kind != Stream {
 		return syscall.EOPNOTSUPP
 	}
+	errno := s.startListening(backlog)
+	if errno == none {
+		s.ns.changed()
+	}
+	return toError(errno)
+}
+
+func (s *Socket) startListening(backlog int) syscall.Errno {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed != none {
@@ -375,7 +397,7 @@ func (s *Socket) Listen(backlog int) error {
 	}
 	if s.state == listening {
 		s.accepts.backlog = backlog
-		return nil
+		return none
 	}
 	if s.bucket == nil {
 		if errno := s.ns.tcp.bind(s, netip.AddrPortFrom(s.wildcard(), 0), syscall.EADDRINUSE); errno != none {
@@ -387,7 +409,7 @@ func (s *Socket) Listen(backlog int) error {
 	}
 	s.state = listening
 	s.accepts = &acceptQueue{backlog: backlog}
-	return nil
+	return none
 }
 
 // Accept takes a connection: EAGAIN if there is none. The new socket is paid
@@ -471,6 +493,14 @@ func (s *Socket) Shutdown(how How) error {
 		return syscall.EINVAL
 	}
 	if c := s.conn.Load(); c != nil {
+		s.mu.Lock()
+		if s.fresh {
+			s.fresh = false
+			if c.isDead(s.side) {
+				s.state = broken
+			}
+		}
+		s.mu.Unlock()
 		return toError(c.shutdown(s.side, how))
 	}
 	s.mu.Lock()
@@ -501,9 +531,13 @@ func (s *Socket) Shutdown(how How) error {
 		a, s.attempt = s.attempt, nil
 		s.state = idle
 		s.leaveTuple()
+		s.rewild()
 	default:
 		s.shut |= how
 		errno = syscall.ENOTCONN
+		if s.state == failed {
+			s.state = broken
+		}
 	}
 	s.mu.Unlock()
 	if a != nil {

@@ -38,6 +38,11 @@ type Config struct {
 	Route func(from *Namespace, proto Proto, to netip.AddrPort) Verdict
 	// Outside, if not nil, reaches what is no pod. Without: ENETUNREACH.
 	Outside Outside
+	// Changed, if not nil, is called when a socket has begun or ended to take
+	// connections or datagrams at a port that it asked for: what
+	// Namespace.Listening returns may be different. It is called without locks
+	// held, by whoever made the change, and not any more while a namespace closes.
+	Changed func(*Namespace)
 }
 
 // Network connects the pods of a node, in memory, and hands out their IPs. An
@@ -231,4 +236,11 @@ func isGroup(ip netip.Addr) bool {
 
 func isBroadcast(ip netip.Addr) bool {
 	return ip.Is4() && (ip.As4() == [4]byte{255, 255, 255, 255} || ip.As4() == [4]byte{127, 255, 255, 255})
+}
+
+// changed tells the hook, if there is one.
+func (ns *Namespace) changed() {
+	if hook := ns.network.cfg.Changed; hook != nil && !ns.closed.Load() {
+		hook(ns)
+	}
 }

@@ -62,6 +62,7 @@ const (
 	connecting
 	connected
 	failed // connect failed, and nobody has been told by connect yet
+	broken // and then shut down: it never connects again
 )
 
 // Socket opens a socket whose buffers are paid for by acct, which may be nil.
@@ -140,7 +141,11 @@ func (s *Socket) checkFamily(a netip.Addr) syscall.Errno {
 
 // Bind gives the socket an address; port 0 takes a free one.
 func (s *Socket) Bind(addr netip.AddrPort) error {
-	return toError(s.bind(addr))
+	errno := s.bind(addr)
+	if errno == none && s.kind == Datagram && addr.Port() != 0 {
+		s.ns.changed()
+	}
+	return toError(errno)
 }
 
 func (s *Socket) bind(user netip.AddrPort) syscall.Errno {
@@ -160,7 +165,7 @@ func (s *Socket) bind(user netip.AddrPort) syscall.Errno {
 		return syscall.EINVAL
 	case !addr.Addr().IsUnspecified() && !s.ns.isLocal(addr.Addr()):
 		return syscall.EADDRNOTAVAIL
-	case s.bucket != nil || s.state != idle || s.outsider:
+	case s.bucket != nil || s.state != idle && s.state < failed || s.outsider:
 		return syscall.EINVAL
 	}
 	if errno := s.ports().bind(s, addr, syscall.EADDRINUSE); errno != none {
@@ -364,6 +369,7 @@ func (s *Socket) end(why syscall.Errno) syscall.Errno {
 	s.attempt = nil
 	var kids []*Socket
 	var clients []*attempt
+	served := s.accepts != nil || s.kind == Datagram && s.userPort
 	if s.accepts != nil {
 		kids, clients = s.stopListening()
 	}
@@ -371,6 +377,9 @@ func (s *Socket) end(why syscall.Errno) syscall.Errno {
 	s.mu.Unlock()
 	if s.ns != nil {
 		s.ns.forget(s)
+		if served {
+			s.ns.changed()
+		}
 	}
 	if a != nil {
 		a.abandon()

@@ -25,6 +25,9 @@ import (
 // Apply stores the objects and starts their pods.
 func (r *Runtime) Apply(objects *manifest.Objects) error {
 	r.putConfig(objects)
+	if err := r.network.put(r.ctx, objects); err != nil {
+		return err
+	}
 	for _, pod := range workload.Pods(objects, newName) {
 		if err := r.startPod(r.newPod(pod)); err != nil {
 			return err
@@ -235,6 +238,9 @@ func gracePeriod(pod *corev1.Pod) time.Duration {
 // Pods returns the pods with their status, in the order in which they were
 // made.
 func (r *Runtime) Pods() []*corev1.Pod { return r.store.Pods() }
+
+// Services returns the Services with their cluster IPs and node ports.
+func (r *Runtime) Services() []*corev1.Service { return r.network.list() }
 
 // Jobs returns the Jobs with their status.
 func (r *Runtime) Jobs() []*batchv1.Job {

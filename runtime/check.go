@@ -1,11 +1,14 @@
 package runtime
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	goruntime "runtime"
 	"strings"
 
+	"github.com/wasmpod/wasmpod/podnet"
+	"github.com/wasmpod/wasmpod/podnet/egress"
 	"github.com/wasmpod/wasmpod/runtime/wasm"
 )
 
@@ -29,6 +32,8 @@ func Checks(cfg Config) []Check {
 		{Name: "file confinement", Status: "enforced", Mechanism: "paths are walked name by name: no link and no race leaves a mount"},
 		{Name: "memory limit", Status: "enforced", Mechanism: "linear memory, counted by page"},
 		{Name: "cpu limit", Status: "absent", Mechanism: "cpu limits are accepted and not enforced in this version"},
+		checkPodIPs(cfg),
+		checkEgress(cfg.Egress),
 		checkCgroup(),
 	}
 }
@@ -58,6 +63,32 @@ func checkEngine(interpreter bool) Check {
 		return Check{Name: "engine", Status: "ok", Mechanism: "compiler for " + platform}
 	}
 	return Check{Name: "engine", Status: "ok", Mechanism: "interpreter: no compiler for " + platform}
+}
+
+// checkPodIPs says whether processes of the host reach pods at their IPs.
+func checkPodIPs(cfg Config) Check {
+	c := Check{Name: "pod IPs on the host", Status: "absent", Hint: "use hostPort or a Service of type NodePort"}
+	if cfg.PodIPs.IsValid() {
+		c.Mechanism = "not with a configured range of pod IPs"
+		return c
+	}
+	claimed, err := claimPodIPs(podnet.DefaultPrefix)
+	if err != nil {
+		c.Mechanism = err.Error()
+		return c
+	}
+	defer claimed.Close()
+	return Check{Name: c.Name, Status: "ok", Mechanism: "listeners on loopback addresses, " + claimed.prefix.String() + " at the moment"}
+}
+
+func checkEgress(policy string) Check {
+	c := Check{Name: "egress", Status: "enforced", Mechanism: "policy: " + cmp.Or(policy, "allow") + "; the host's loopback and link-local only if listed"}
+	if policy != "" {
+		if _, err := egress.Parse(policy); err != nil {
+			c.Status, c.Mechanism, c.Hint = "absent", err.Error(), "mend --egress: no pod is run with it"
+		}
+	}
+	return c
 }
 
 // checkCgroup says which hierarchy the host has. Nothing uses it yet.

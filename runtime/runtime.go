@@ -18,7 +18,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/wasmpod/wasmpod/podnet"
 	"github.com/wasmpod/wasmpod/runtime/image"
 	"github.com/wasmpod/wasmpod/runtime/lifecycle"
 	"github.com/wasmpod/wasmpod/runtime/logs"
@@ -42,8 +41,14 @@ type Config struct {
 	BaseDir string
 	// NodeName is the name of this node; default: the host's.
 	NodeName string
-	// PodIPs is where pod IPs come from; default podnet.DefaultPrefix.
+	// PodIPs is where pod IPs come from. Default: a part of podnet.DefaultPrefix
+	// that no other process on this host uses, so that pods can be reached from the
+	// host at their IPs. With a range of its own that is not so.
 	PodIPs netip.Prefix
+	// Egress is what pods may reach outside, as egress.Parse reads it; default
+	// allow, which does not mean the host itself. The annotation
+	// wasmpod.dev/egress of a pod can only narrow it.
+	Egress string
 	// Interpreter runs guests without compiling them: slower, but on any CPU.
 	Interpreter bool
 
@@ -57,14 +62,15 @@ type Config struct {
 
 // Runtime runs pods. Its methods are safe for concurrent use.
 type Runtime struct {
-	cfg    Config
-	node   podworker.Node
-	images *image.Service
-	engine *wasm.Engine
-	driver *inproc.Driver
-	volume *volume.Manager
-	store  *store.Store
-	run    *runDir
+	cfg     Config
+	node    podworker.Node
+	images  *image.Service
+	engine  *wasm.Engine
+	network *network
+	driver  *inproc.Driver
+	volume  *volume.Manager
+	store   *store.Store
+	run     *runDir
 
 	ctx    context.Context // of everything that runs
 	cancel context.CancelFunc
@@ -88,9 +94,6 @@ type blockage struct {
 func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if !cfg.PodIPs.IsValid() {
-		cfg.PodIPs = podnet.DefaultPrefix
 	}
 	r := &Runtime{
 		cfg:     cfg,
@@ -123,10 +126,6 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	if err != nil {
 		return nil, err
 	}
-	network, err := podnet.NewNetwork(podnet.Config{Prefix: cfg.PodIPs})
-	if err != nil {
-		return nil, err
-	}
 	pods := filepath.Join(r.run.path, "pods")
 	r.volume = volume.NewManager(volume.Config{
 		Root:      r.run.path,
@@ -136,11 +135,16 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	// A host without these: its pods have none either.
 	resolvConf, _ := os.ReadFile("/etc/resolv.conf")
 	hosts, _ := os.ReadFile("/etc/hosts")
+	if r.network, err = newNetwork(cfg, r.store, resolvConf); err != nil {
+		return nil, err
+	}
 	r.driver = inproc.New(inproc.Config{
 		Engine:     r.engine,
 		Images:     r.images,
 		Volumes:    r.volume,
-		Network:    network,
+		Network:    r.network.net,
+		Join:       r.network.join,
+		ClusterDNS: clusterDNSIP.String(),
 		Root:       pods,
 		LogRoot:    r.logRoot(),
 		ResolvConf: resolvConf,
@@ -180,6 +184,9 @@ func (r *Runtime) Close() error {
 	if r.engine != nil {
 		errs = append(errs, r.engine.Close(context.Background()))
 	}
+	if r.network != nil {
+		errs = append(errs, r.network.close())
+	}
 	if r.run != nil {
 		errs = append(errs, r.run.remove())
 	}
@@ -197,11 +204,12 @@ func (r *Runtime) startPod(pod *corev1.Pod) error {
 		return err
 	}
 	r.workers[pod.UID] = podworker.Start(r.ctx, podworker.Config{
-		Driver:  r.driver,
-		Images:  r.images,
-		Volumes: r.volume,
-		Store:   r.store,
-		Node:    r.node,
+		Driver:   r.driver,
+		Images:   r.images,
+		Volumes:  r.volume,
+		Store:    r.store,
+		Node:     r.node,
+		Services: r.network.of,
 		RemoveLogs: func(pod *corev1.Pod, container string) error {
 			return os.RemoveAll(filepath.Dir(logs.Path(r.logRoot(), pod.Namespace, pod.Name, string(pod.UID), container, 0)))
 		},

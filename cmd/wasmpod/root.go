@@ -56,6 +56,7 @@ Every flag can also be set by an environment variable (WASMPOD_DATA_DIR for
 	flags.String("config", "", "configuration file (default: wasmpod/config.yaml below $XDG_CONFIG_HOME, then below /etc)")
 	flags.String("node-name", "", "name of this node (default: the host's name)")
 	flags.Bool("interpreter", false, "interpret modules instead of compiling them: slower, for CPUs without compiler support")
+	flags.String("egress", "allow", "what pods may reach outside: allow, deny, or a list of CIDR[:port[-port]][/tcp|/udp] and dns; the host itself only if listed")
 	flags.String("log-level", "warn", "least severe messages to print: debug, info, warn or error")
 	flags.String("log-format", "text", "form of messages: text or json")
 	for flag, values := range map[string][]string{
@@ -132,6 +133,7 @@ func (a *app) configure(flags *pflag.FlagSet) error {
 		BaseDir:     baseDir,
 		NodeName:    v.GetString("node-name"),
 		Interpreter: v.GetBool("interpreter"),
+		Egress:      v.GetString("egress"),
 		Log:         a.log,
 	}
 	return nil

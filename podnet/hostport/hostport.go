@@ -140,6 +140,13 @@ func (f *Forwarder) Close() error {
 	return err
 }
 
+// Unbind unbinds the address and leaves connections alone: they end by
+// themselves, or with Close. Flows of datagrams, which have no end, end with it.
+func (f *Forwarder) Unbind() error { return f.closer.Close() }
+
+// Wait waits until the address is unbound and every connection has ended.
+func (f *Forwarder) Wait() { f.tasks.Wait() }
+
 // track has Close close c; false means that it is too late.
 func (f *Forwarder) track(c net.Conn) bool {
 	f.mu.Lock()

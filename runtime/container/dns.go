@@ -24,11 +24,23 @@ type DNS struct {
 }
 
 // PodDNS computes the resolver configuration of pod from the node's
-// resolv.conf (NET-04). There is no cluster DNS in a standalone runtime, so
+// resolv.conf (NET-04). clusterDNS is the address of the cluster's resolver;
+// without one, and on the host's network, from where it cannot be reached,
 // ClusterFirst is Default. warnings are texts of DNSConfigForming events: what
 // did not fit was left out.
-func PodDNS(pod *corev1.Pod, nodeResolvConf []byte) (dns DNS, warnings []string) {
-	if pod.Spec.DNSPolicy != corev1.DNSNone {
+func PodDNS(pod *corev1.Pod, nodeResolvConf []byte, clusterDNS string) (dns DNS, warnings []string) {
+	policy := pod.Spec.DNSPolicy
+	switch {
+	case policy == corev1.DNSNone:
+	case clusterDNS != "" && policy != corev1.DNSDefault && !pod.Spec.HostNetwork:
+		node := parseResolvConf(nodeResolvConf)
+		svc := "svc." + ClusterDomain
+		dns = DNS{
+			Servers:  []string{clusterDNS},
+			Searches: omitDuplicates(append([]string{pod.Namespace + "." + svc, svc, ClusterDomain}, node.Searches...)),
+			Options:  []string{"ndots:5"},
+		}
+	default:
 		dns = parseResolvConf(nodeResolvConf)
 		if len(nodeResolvConf) == 0 {
 			// What resolvers do without a file, written down.
@@ -80,8 +92,8 @@ func fitSearches(searches []string) (fitting []string, cut bool) {
 
 // ResolvConf is the content of the pod's /etc/resolv.conf. Use PodDNS where
 // the warnings are wanted too.
-func ResolvConf(pod *corev1.Pod, nodeResolvConf []byte) []byte {
-	dns, _ := PodDNS(pod, nodeResolvConf)
+func ResolvConf(pod *corev1.Pod, nodeResolvConf []byte, clusterDNS string) []byte {
+	dns, _ := PodDNS(pod, nodeResolvConf, clusterDNS)
 	var b strings.Builder
 	if len(dns.Searches) > 0 {
 		b.WriteString("search " + strings.Join(dns.Searches, " ") + "\n")

@@ -61,6 +61,12 @@ func environ(hostname string, image []string, pod *envList) []string {
 // in order (ENV-01..ENV-07).
 func podEnv(pod *corev1.Pod, c *corev1.Container, in *Inputs) (*envList, error) {
 	env := newEnvList()
+	if links := pod.Spec.EnableServiceLinks; links == nil || *links {
+		addServices(env, in.Services)
+		if env.bytes > maxArgEnvBytes {
+			return nil, errTooLong
+		}
+	}
 	for i := range c.EnvFrom {
 		if err := addEnvFrom(env, pod.Namespace, &c.EnvFrom[i], in); err != nil {
 			return nil, err

@@ -46,6 +46,11 @@ type Inputs struct {
 	// (DAPI-05).
 	NodeAllocatable corev1.ResourceList
 
+	// Services are those that the pod's environment tells of, where its
+	// enableServiceLinks does not forbid it: of its namespace, as they are now
+	// (ENV-09).
+	Services []*corev1.Service
+
 	// ConfigMaps and Secrets look an object up; nil finds nothing. The objects
 	// are not modified.
 	ConfigMaps func(namespace, name string) (*corev1.ConfigMap, bool)

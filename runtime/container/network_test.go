@@ -82,24 +82,28 @@ func TestHostsFile(t *testing.T) {
 func TestResolvConf(t *testing.T) {
 	const node = "# comment\nnameserver 1.1.1.1\nsearch old\nnameserver 2.2.2.2\nsearch corp.example. home .\noptions ndots:2 rotate ndots:3\nnameserver\nbogus line\n"
 	for _, tt := range []struct {
-		id     string
-		policy corev1.DNSPolicy
-		config *corev1.PodDNSConfig
-		node   string
-		want   string
+		id      string
+		policy  corev1.DNSPolicy
+		config  *corev1.PodDNSConfig
+		node    string
+		want    string
+		cluster string
 	}{
-		{"NET-04 Default", corev1.DNSDefault, nil, node, "search corp.example home\nnameserver 1.1.1.1\nnameserver 2.2.2.2\noptions ndots:3 rotate\n"},
-		{"NET-04 ClusterFirst without cluster DNS is Default", corev1.DNSClusterFirst, nil, "nameserver 1.1.1.1\n", "nameserver 1.1.1.1\n"},
-		{"NET-04 None", corev1.DNSNone, &corev1.PodDNSConfig{Nameservers: []string{"3.3.3.3"}}, node, "nameserver 3.3.3.3\n"},
+		{"NET-04 Default", corev1.DNSDefault, nil, node, "search corp.example home\nnameserver 1.1.1.1\nnameserver 2.2.2.2\noptions ndots:3 rotate\n", ""},
+		{"NET-04 ClusterFirst without cluster DNS is Default", corev1.DNSClusterFirst, nil, "nameserver 1.1.1.1\n", "nameserver 1.1.1.1\n", ""},
+		{"NET-04 None", corev1.DNSNone, &corev1.PodDNSConfig{Nameservers: []string{"3.3.3.3"}}, node, "nameserver 3.3.3.3\n", ""},
 		{"NET-04 dnsConfig is appended, options override by name", corev1.DNSDefault, &corev1.PodDNSConfig{
 			Nameservers: []string{"2.2.2.2", "3.3.3.3"}, Searches: []string{"home", "x.y"},
 			Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr("5")}, {Name: "edns0"}}},
-			node, "search corp.example home x.y\nnameserver 1.1.1.1\nnameserver 2.2.2.2\nnameserver 3.3.3.3\noptions ndots:5 rotate edns0\n"},
-		{"NET-04 no file", corev1.DNSDefault, nil, "", "search .\nnameserver 127.0.0.1\n"},
+			node, "search corp.example home x.y\nnameserver 1.1.1.1\nnameserver 2.2.2.2\nnameserver 3.3.3.3\noptions ndots:5 rotate edns0\n", ""},
+		{"NET-04 no file", corev1.DNSDefault, nil, "", "search .\nnameserver 127.0.0.1\n", ""},
+		{"NET-04 ClusterFirst", corev1.DNSClusterFirst, nil, node, "search test.svc.cluster.local svc.cluster.local cluster.local corp.example home\nnameserver 127.192.0.10\noptions ndots:5\n", "127.192.0.10"},
+		{"NET-04 Default with a cluster DNS", corev1.DNSDefault, nil, "nameserver 1.1.1.1\n", "nameserver 1.1.1.1\n", "127.192.0.10"},
+		{"NET-04 None with a cluster DNS", corev1.DNSNone, &corev1.PodDNSConfig{Nameservers: []string{"3.3.3.3"}}, node, "nameserver 3.3.3.3\n", "127.192.0.10"},
 	} {
 		t.Run(tt.id, func(t *testing.T) {
 			pod, _ := testPod(func(p *corev1.Pod, _ *corev1.Container) { p.Spec.DNSPolicy, p.Spec.DNSConfig = tt.policy, tt.config })
-			if diff := cmp.Diff(tt.want, string(ResolvConf(pod, []byte(tt.node)))); diff != "" {
+			if diff := cmp.Diff(tt.want, string(ResolvConf(pod, []byte(tt.node), tt.cluster))); diff != "" {
 				t.Errorf("resolv.conf (-want +got):\n%s", diff)
 			}
 		})
@@ -114,7 +118,7 @@ func TestResolvConf(t *testing.T) {
 			p.Spec.DNSPolicy = corev1.DNSNone
 			p.Spec.DNSConfig = &corev1.PodDNSConfig{Nameservers: []string{"1", "2", "3", "4"}, Searches: searches}
 		})
-		dns, warnings := PodDNS(pod, nil)
+		dns, warnings := PodDNS(pod, nil, "")
 		if len(dns.Servers) != 3 || len(strings.Join(dns.Searches, " ")) > 2048 || len(dns.Searches) != 21 || dns.Searches[0] != searches[1] {
 			t.Errorf("got %d servers, %d searches", len(dns.Servers), len(dns.Searches))
 		}

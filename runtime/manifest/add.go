@@ -103,14 +103,13 @@ func (d *document) add(n *node, kind string, obj metav1.Object) (errs field.Erro
 		o.Jobs = append(o.Jobs, v)
 	case *corev1.Service:
 		errs, warnings = checkObjectSupport(&v.Spec, ServiceFields)
-		warnings = append(append(warnings, warnService(v)...), notRouted)
+		warnings = append(warnings, warnService(v)...)
 		defaultService(v)
 		errs = append(errs, validateService(v)...)
 		errs = append(errs, d.validateAllocations(v)...)
 		o.Services = append(o.Services, v)
 	case *networkingv1.NetworkPolicy:
 		errs, warnings = checkObjectSupport(&v.Spec, NetworkPolicyFields)
-		warnings = append(warnings, notRouted)
 		defaultNetworkPolicy(v)
 		errs = append(errs, validateNetworkPolicy(v)...)
 		o.NetworkPolicies = append(o.NetworkPolicies, v)

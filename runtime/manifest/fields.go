@@ -47,7 +47,7 @@ var Fields = []Field{
 	{Path: "dnsConfig.nameservers"},
 	{Path: "dnsConfig.searches"},
 	{Path: "dnsConfig.options"},
-	{Path: "enableServiceLinks", Note: "variables for Services are not set yet"},
+	{Path: "enableServiceLinks"},
 	{Path: "containers"},
 	{Path: "initContainers"},
 	{Path: "ephemeralContainers", Support: Rejected, Note: "cannot be set on create"},
@@ -152,8 +152,8 @@ var Fields = []Field{
 	{Path: "containers[].ports[].name"},
 	{Path: "containers[].ports[].containerPort"},
 	{Path: "containers[].ports[].protocol"},
-	{Path: "containers[].ports[].hostPort", Support: Ignored, Note: "not honoured yet"},
-	{Path: "containers[].ports[].hostIP", Support: Ignored, Note: "not honoured yet"},
+	{Path: "containers[].ports[].hostPort", Note: "bound at hostIP, or else at 127.0.0.1, the node's address"},
+	{Path: "containers[].ports[].hostIP"},
 	{Path: "containers[].envFrom[].prefix"},
 	{Path: "containers[].envFrom[].configMapRef"},
 	{Path: "containers[].envFrom[].secretRef"},
@@ -234,10 +234,6 @@ var Fields = []Field{
 	{Path: "volumes[].scaleIO", Support: Rejected, Note: "there are no storage drivers"},
 	{Path: "volumes[].storageos", Support: Rejected, Note: "there are no storage drivers"},
 }
-
-// notRouted is said of every Service and NetworkPolicy for as long as the
-// runtime does not route connections by them: silence would be a promise.
-var notRouted = Problem{Message: "has no effect yet", Hint: "it is read and validated, but connections are not routed by it in this version"}
 
 // ServiceFields are the fields of a ServiceSpec, as package service has them.
 var ServiceFields = []Field{

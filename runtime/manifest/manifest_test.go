@@ -86,9 +86,9 @@ func TestAccepted(t *testing.T) {
 		{"what an API server fills in needs no warning", spec("  schedulerName: default-scheduler\n  serviceAccountName: default\n  enableServiceLinks: true\n  preemptionPolicy: PreemptLowerPriority\n  priority: 0\n  securityContext: {}\n" + one), nil},
 		{"ENV-05 an object nobody declares", spec("  containers: [{name: c, image: i, envFrom: [{configMapRef: {name: m}}]}]\n"), []string{`ConfigMap "m" is in none of the manifests`}},
 		{"kinds without effect", "apiVersion: v1\nkind: Endpoints\nmetadata: {name: s}\n", []string{`Endpoints "s": has no effect in wasmpod run`}},
-		{"WL-30 a load balancer", service("type: LoadBalancer, selector: {a: b}, ports: [{port: 80}]"), []string{"spec.type: treated as NodePort", "has no effect yet"}},
-		{"WL-30 nobody behind it", service("ports: [{port: 80, appProtocol: http}]"), []string{"spec.ports[0].appProtocol: ignored", "spec.selector: a Service without a selector has no endpoints", "has no effect yet"}},
-		{"WL-30 one node port for both protocols", service("type: NodePort, selector: {a: b}, ports: [{name: t, port: 53, nodePort: 30053}, {name: u, port: 53, nodePort: 30053, protocol: UDP}]"), []string{"has no effect yet"}},
+		{"WL-30 a load balancer", service("type: LoadBalancer, selector: {a: b}, ports: [{port: 80}]"), []string{"spec.type: treated as NodePort"}},
+		{"WL-30 nobody behind it", service("ports: [{port: 80, appProtocol: http}]"), []string{"spec.ports[0].appProtocol: ignored", "spec.selector: a Service without a selector has no endpoints"}},
+		{"WL-30 one node port for both protocols", service("type: NodePort, selector: {a: b}, ports: [{name: t, port: 53, nodePort: 30053}, {name: u, port: 53, nodePort: 30053, protocol: UDP}]"), []string{}},
 		{"SIDE sidecars and rules", spec("  initContainers: [{name: s, image: i, restartPolicy: Always, restartPolicyRules: [{action: Restart, exitCodes: {operator: NotIn, values: [3]}}]}]\n" + one), nil},
 		{"merge keys and anchors", spec("  containers:\n  - &c {name: c, image: i}\n  - {<<: *c, name: d}\n"), nil},
 	} {

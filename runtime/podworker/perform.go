@@ -148,8 +148,13 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 		failed("CreateContainerError", errors.New("the pod sandbox is gone"))
 		return
 	}
+	var services []*corev1.Service
+	if w.cfg.Services != nil {
+		services = w.cfg.Services(w.pod.Namespace)
+	}
 	config, err := container.NewConfig(w.pod, spec, container.Inputs{
-		Image: img.Config, ImageRef: img.Ref, ImageID: img.ID, Module: img.Module, Attempt: a.Attempt,
+		Services: services,
+		Image:    img.Config, ImageRef: img.Ref, ImageID: img.ID, Module: img.Module, Attempt: a.Attempt,
 		PodIP: sb.IP(), HostIP: w.cfg.Node.HostIP,
 		NodeName: w.cfg.Node.Name, NodeAllocatable: w.cfg.Node.Allocatable,
 		ConfigMaps: w.cfg.Store.ConfigMap, Secrets: w.cfg.Store.Secret,

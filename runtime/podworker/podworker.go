@@ -27,6 +27,8 @@ type Config struct {
 	Volumes Volumes
 	Store   *store.Store
 	Node    Node
+	// Services, if not nil, are the Services of a namespace (ENV-09).
+	Services func(namespace string) []*corev1.Service
 	// RemoveLogs deletes the logs of a container whose records are removed
 	// (SBX-05).
 	RemoveLogs func(pod *corev1.Pod, container string) error

@@ -189,6 +189,15 @@ func (w *Watcher) Next(ctx context.Context) (types.UID, error) {
 	}
 }
 
+// Changed returns at once which pods have changed since their last notice.
+func (w *Watcher) Changed() []types.UID {
+	w.store.mu.Lock()
+	defer w.store.mu.Unlock()
+	changed := w.pending
+	w.pending = nil
+	return changed
+}
+
 // Close ends the notices.
 func (w *Watcher) Close() {
 	w.store.mu.Lock()

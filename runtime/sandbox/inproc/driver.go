@@ -31,6 +31,12 @@ type Config struct {
 	Images  *image.Service
 	Volumes *volume.Manager
 	Network *podnet.Network
+	// Join, if not nil, connects the network of a pod with what is outside of it;
+	// leave, which may be called more than once, undoes that. It is called before
+	// anything of the pod runs.
+	Join func(context.Context, *corev1.Pod, *podnet.Namespace) (leave func() error, _ error)
+	// ClusterDNS is the address of the cluster's resolver; empty: there is none.
+	ClusterDNS string
 	// Root is the directory under which every pod has its own, by UID.
 	Root string
 	// LogRoot is where log files go (LOG-01).
@@ -114,6 +120,7 @@ type podSandbox struct {
 	dir    string
 
 	network *podnet.Namespace
+	leave   func() error // of Config.Join
 	infra   *wasm.Instance
 	pause   *wasip1.Process // of infra
 
@@ -189,7 +196,7 @@ func (s *podSandbox) hostsFile() []byte {
 	return container.HostsFile(s.pod, s.IP())
 }
 
-func (s *podSandbox) joinNetwork(context.Context) error {
+func (s *podSandbox) joinNetwork(ctx context.Context) error {
 	if err := container.CheckHostname(s.pod); err != nil { // NET-02
 		return err
 	}
@@ -201,14 +208,21 @@ func (s *podSandbox) joinNetwork(context.Context) error {
 		return err
 	}
 	s.network = network
-	return nil
+	if s.cfg.Join != nil {
+		s.leave, err = s.cfg.Join(ctx, s.pod, network)
+	}
+	return err
 }
 
 func (s *podSandbox) leaveNetwork(context.Context) error {
 	if s.network == nil {
 		return nil
 	}
-	return s.network.Close()
+	var err error
+	if s.leave != nil {
+		err = s.leave()
+	}
+	return errors.Join(err, s.network.Close())
 }
 
 // startInfra starts the module that stands for the sandbox: as long as it runs,

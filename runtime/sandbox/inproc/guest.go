@@ -239,7 +239,7 @@ func (g *guest) files() (wasip1.FS, error) {
 	etc := map[string][]byte{
 		"hosts":       s.hostsFile(),
 		"hostname":    []byte(g.config.Hostname + "\n"),
-		"resolv.conf": container.ResolvConf(s.pod, s.cfg.ResolvConf),
+		"resolv.conf": container.ResolvConf(s.pod, s.cfg.ResolvConf, s.cfg.ClusterDNS),
 	}
 	// Later mounts shadow earlier ones: a volume at /dev hides the devices, but a
 	// volume at /etc still gets the pod's hosts file, unless the manifest mounts
