@@ -31,6 +31,21 @@ type Blocking interface {
 	Enter()
 }
 
+// Parking is implemented by the context of every host call: the shortest way to
+// sleep for a host call that others wake, as when two guests talk. The slot of a
+// guest that parks goes straight to one that it has just unparked.
+type Parking interface {
+	// Park gives the guest's place back, sleeps until Unpark, and waits for a
+	// place. If Unpark has been called since the last Park it returns at once; a
+	// signal for the guest's handler makes it return, too. So who parks looks
+	// again at what it waits for, and at Interrupted. It does not return if the
+	// guest is to end. It may be called only on the goroutine of the host call.
+	Park()
+	// Unpark may be called from any goroutine, at any time, even after the guest
+	// has ended. It never blocks.
+	Unpark()
+}
+
 // guestContext is the context of an instance's calls. It is a type of its own
 // so that host functions find their instance by a type assertion.
 type guestContext struct {

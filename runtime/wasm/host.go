@@ -36,7 +36,7 @@ func hostSafepoint(ctx context.Context, mod api.Module, stack []uint64) {
 	i.meter.read(mod)
 	i.checkMemory(mod)
 	i.safepoint(ctx, stack[0]&safepoint.FlagSignals != 0)
-	if !i.turn.safepoint(g.Done()) {
+	if !i.turn.safepoint() {
 		i.killed()
 	}
 	i.meter.read(mod) // a signal handler may have run

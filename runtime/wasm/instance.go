@@ -163,8 +163,7 @@ func (i *Instance) run(ctx *guestContext) (exit Exit) {
 			exit = i.exitOf(fmt.Errorf("%v", r))
 		}
 	}()
-	if !i.turn.take(ctx.Done()) {
-		i.Kill() // should it be the context of its creator that has ended
+	if !i.turn.take() {
 		return *i.stop.Load()
 	}
 	defer i.turn.leave()
@@ -264,6 +263,7 @@ func (i *Instance) Signal(sig int) {
 	case i.module.info.handler:
 		i.pending.Or(1 << (sig - 1))
 		i.wake.Load().signal()
+		i.turn.unpark()
 	case sig >= sigchld && sig <= sigttou, sig == sigurg, sig == sigwinch:
 	default:
 		i.end(Exit{Code: 128 + int32(sig), Reason: ReasonError})
@@ -274,6 +274,7 @@ func (i *Instance) Signal(sig int) {
 func (i *Instance) end(exit Exit) {
 	if i.stop.CompareAndSwap(nil, &exit) {
 		i.cancel()
+		i.turn.end()
 	}
 }
 

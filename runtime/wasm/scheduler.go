@@ -1,7 +1,6 @@
 package wasm
 
 import (
-	"context"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -66,72 +65,148 @@ func newScheduler(slots int) *scheduler {
 	return s
 }
 
-// turn is a guest's part in its scheduler. Only usage may be called from
-// another goroutine than the guest's.
+// clock is the time since epoch in nanoseconds.
+func clock() int64 { return int64(time.Since(epoch)) }
+
+// turn is a guest's part in its scheduler. Only unpark, end and usage may be
+// called from another goroutine than the guest's.
 type turn struct {
 	s       *scheduler
 	task    *schedule.Task
-	granted chan struct{} // a slot, from whoever gave it up
-	has     bool          // the guest has a slot
-	began   time.Time     // of its slice, in so far as not charged yet
-	breath  time.Time     // when Go's goroutines last had their chance
-	resumed time.Time     // when its code last went on from a safepoint; zero if it has slept since
-	budget  uint32        // until the next safepoint
-	crossed int           // safepoints in this slice
-	used    atomic.Int64  // nanoseconds of slices
-	shares  atomic.Int64  // that it is to have, from any goroutine
-	weight  int64         // of them, what task has
+	granted chan bool    // wakes the guest that waits: with a slot, or without as it is to end
+	has     bool         // the guest has a slot
+	old     bool         // it has had one before
+	began   int64        // of its slice, in so far as not charged yet
+	breath  int64        // when Go's goroutines last had their chance
+	resumed int64        // when its code last went on from a safepoint; zero if it has slept since
+	budget  uint32       // until the next safepoint
+	crossed int          // safepoints in this slice
+	used    atomic.Int64 // nanoseconds of slices
+	shares  atomic.Int64 // that it is to have, from any goroutine
+	weight  int64        // of them, what task has
+	permit  atomic.Bool  // the next park does not sleep; set under s.mu
+	ended   atomic.Bool  // it gets no slot any more; set under s.mu
+	parked  bool         // it sleeps in park, and waits for no slot; under s.mu
 }
 
 func (s *scheduler) newTurn(shares int64) *turn {
-	t := &turn{s: s, granted: make(chan struct{}, 1), budget: safepoint.Budget}
+	t := &turn{s: s, granted: make(chan bool, 1), budget: safepoint.Budget}
 	t.task = schedule.NewTask(shares, t)
 	t.shares.Store(shares)
 	t.weight = shares
 	return t
 }
 
-// take waits for a slot. It returns false, without one, if done is closed first.
-func (t *turn) take(done <-chan struct{}) bool {
+// request takes a slot if one is free, and else queues the task and is false.
+// The caller holds mu.
+func (t *turn) request(credit time.Duration) bool {
 	s := t.s
-	s.mu.Lock()
 	if s.spare.Load() > 0 { // then nobody waits
 		s.spare.Add(-1)
-		s.queue.Run(t.task, wakeCredit)
-		s.mu.Unlock()
-		t.start()
+		s.queue.Run(t.task, credit)
 		return true
 	}
-	s.queue.Push(t.task, wakeCredit)
+	s.queue.Push(t.task, credit)
 	s.waiting.Store(int32(s.queue.Len()))
-	s.mu.Unlock()
-	return t.wait(done)
+	return false
 }
 
-// wait sleeps until the task, which is queued, has been given a slot.
-func (t *turn) wait(done <-chan struct{}) bool {
-	select {
-	case <-t.granted:
-		t.start()
-		return true
-	case <-done:
+// take waits for a slot. It returns false, without one, if the guest is to end.
+func (t *turn) take() bool {
+	credit := wakeCredit
+	if !t.old { // newcomers do not get before those who wake up
+		t.old, credit = true, 0
+	}
+	s := t.s
+	s.mu.Lock()
+	switch {
+	case t.ended.Load():
+		s.mu.Unlock()
+		return false
+	case !t.request(credit):
+		s.mu.Unlock()
+		return t.wait()
+	}
+	s.mu.Unlock()
+	t.start()
+	return true
+}
+
+// park gives the slot back, sleeps until unpark, and returns with a slot. If
+// unpark has been called since the last park it returns at once. It returns
+// false, perhaps without a slot, if the guest is to end.
+func (t *turn) park() bool {
+	s := t.s
+	s.mu.Lock()
+	if t.permit.Load() {
+		t.permit.Store(false)
+		s.mu.Unlock()
+		return !t.ended.Load() && (t.has || t.take())
+	}
+	t.parked = true
+	if t.has {
+		t.charge(clock())
+		t.has = false
+		// Whoever this guest has woken is in the queue already, with its credit:
+		// the slot goes straight to it.
+		s.next()
+	}
+	s.mu.Unlock()
+	t.resumed = 0
+	return t.wait()
+}
+
+// unpark ends the guest's park, or the next one if it is not parked.
+func (t *turn) unpark() {
+	if t.permit.Load() {
+		return
 	}
 	s := t.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.queue.Remove(t.task) {
+	if !t.parked {
+		t.permit.Store(true)
+		return
+	}
+	t.parked = false
+	if t.request(wakeCredit) {
+		t.granted <- true // has room: one for each wait
+	}
+}
+
+// end keeps the guest from getting a slot, and wakes it if it waits for one or
+// is parked.
+func (t *turn) end() {
+	s := t.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.ended.Store(true)
+	switch {
+	case s.queue.Remove(t.task):
 		s.waiting.Store(int32(s.queue.Len()))
+		t.granted <- false
+	case t.parked:
+		t.parked = false
+		t.granted <- false
+	default:
+		t.permit.Store(true)
+	}
+}
+
+// wait sleeps until the guest has been given a slot, or is to end: then it is
+// false, perhaps with a slot.
+func (t *turn) wait() bool {
+	if !<-t.granted {
 		return false
 	}
-	<-t.granted // it had just been given one
-	s.next()
-	return false
+	t.start()
+	return !t.ended.Load()
 }
 
 func (t *turn) start() {
 	t.has = true
 	t.crossed = 0
-	t.began = time.Now()
+	t.began = clock()
 	t.breath = t.began
 }
 
@@ -140,17 +215,17 @@ func (t *turn) leave() {
 	if !t.has {
 		return
 	}
-	t.charge(time.Now())
+	t.charge(clock())
 	t.has = false
-	t.resumed = time.Time{}
+	t.resumed = 0
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	t.s.next()
 }
 
 // charge notes what the guest has run since it was last called.
-func (t *turn) charge(now time.Time) {
-	d := now.Sub(t.began)
+func (t *turn) charge(now int64) {
+	d := time.Duration(now - t.began)
 	t.began = now
 	t.used.Add(int64(d))
 	// At least something, where the clock stands still.
@@ -169,19 +244,19 @@ func (s *scheduler) next() {
 		return
 	}
 	s.waiting.Store(int32(s.queue.Len()))
-	task.Value.(*turn).granted <- struct{}{} // has room: one grant per Push
+	task.Value.(*turn).granted <- true // has room: one for each wait
 }
 
 // safepoint lets others run who are to go first. It returns false, without a
-// slot, if done is closed meanwhile.
-func (t *turn) safepoint(done <-chan struct{}) bool {
+// slot, if the guest is to end.
+func (t *turn) safepoint() bool {
 	t.crossed++
-	now := time.Now()
-	if !t.resumed.IsZero() {
-		t.adapt(now.Sub(t.resumed))
+	now := clock()
+	if t.resumed != 0 {
+		t.adapt(time.Duration(now - t.resumed))
 	}
 	if t.s.waiting.Load() > 0 && t.over(now) {
-		if !t.pass(now, done) {
+		if !t.pass(now) {
 			return false
 		}
 		t.resumed = t.began
@@ -205,29 +280,29 @@ func (t *turn) adapt(lasted time.Duration) {
 
 // breathe lets Go's own goroutines run, timers fire, and the network be looked
 // at. It returns the time.
-func (t *turn) breathe(now time.Time) time.Time {
+func (t *turn) breathe(now int64) int64 {
 	s := t.s
 	pause := breather
 	if s.compiling.Load() > 0 {
 		pause = compileBreather
 	}
-	if now.Sub(t.breath) < pause {
+	if now-t.breath < int64(pause) {
 		return now
 	}
-	since, last := int64(now.Sub(epoch)), s.polled.Load()
+	last := s.polled.Load()
 	// With a slot to spare there is an idle processor, or goroutines that need it.
-	if s.spare.Load() > 0 || since-last < int64(pollInterval) || !s.polled.CompareAndSwap(last, since) {
+	if s.spare.Load() > 0 || now-last < int64(pollInterval) || !s.polled.CompareAndSwap(last, now) {
 		runtime.Gosched()
 	} else {
 		time.Sleep(poll)
 	}
-	t.breath = time.Now()
+	t.breath = clock()
 	return t.breath
 }
 
 // over says whether to let a waiting guest go first.
-func (t *turn) over(now time.Time) bool {
-	switch ran := now.Sub(t.began); {
+func (t *turn) over(now int64) bool {
+	switch ran := time.Duration(now - t.began); {
 	case ran >= sliceLength, t.crossed >= sliceSafepoints:
 		return true
 	case ran < leastSlice:
@@ -243,15 +318,19 @@ func (t *turn) over(now time.Time) bool {
 }
 
 // pass ends the slice: whoever is furthest behind goes next.
-func (t *turn) pass(now time.Time, done <-chan struct{}) bool {
+func (t *turn) pass(now int64) bool {
 	t.charge(now)
 	s := t.s
 	s.mu.Lock()
+	if t.ended.Load() {
+		s.mu.Unlock()
+		return false
+	}
 	s.queue.Push(t.task, mostOwed)
 	t.has = false
 	s.next()
 	s.mu.Unlock()
-	return t.wait(done)
+	return t.wait()
 }
 
 // usage is how long the guest has had a slot, up to its last slice.
@@ -261,14 +340,21 @@ func (t *turn) usage() time.Duration { return time.Duration(t.used.Load()) }
 func (c *guestContext) Leave() { c.instance.turn.leave() }
 
 // Enter implements [Blocking].
-func (c *guestContext) Enter() { c.instance.enter(c) }
-
-// enter waits for a slot, and does not return if the guest is to end.
-func (i *Instance) enter(ctx context.Context) {
-	if !i.turn.has && !i.turn.take(ctx.Done()) {
+func (c *guestContext) Enter() {
+	if i := c.instance; !i.turn.has && !i.turn.take() {
 		i.killed()
 	}
 }
+
+// Park implements [Parking].
+func (c *guestContext) Park() {
+	if i := c.instance; !i.turn.park() {
+		i.killed()
+	}
+}
+
+// Unpark implements [Parking].
+func (c *guestContext) Unpark() { c.instance.turn.unpark() }
 
 // killed ends a guest whose context is done while it waited.
 func (i *Instance) killed() {

@@ -58,6 +58,9 @@ func (t *Task) Charge(d time.Duration) { t.virtual += t.scale(d) }
 
 // scale turns running time into virtual time.
 func (t *Task) scale(d time.Duration) int64 {
+	if d < 1<<40 && d >= 0 { // 18 minutes, as good as always: one division
+		return int64(d) * DefaultShares / t.shares
+	}
 	// In two steps: an hour in nanoseconds times the shares still fits.
 	return int64(d)/t.shares*DefaultShares + int64(d)%t.shares*DefaultShares/t.shares
 }

@@ -236,3 +236,21 @@ func TestQueueProperties(t *testing.T) {
 		}
 	}
 }
+
+// Of two that become runnable while others are busy, one that has slept goes
+// before one that is new, which is owed nothing.
+func TestNewcomerGoesBehindWaker(t *testing.T) {
+	var q Queue
+	busy, sleeper := NewTask(0, "busy"), NewTask(0, "sleeper")
+	q.Run(sleeper, 0)
+	for range 10 {
+		q.Run(busy, 0)
+		busy.Charge(5 * time.Millisecond)
+	}
+	newcomer := NewTask(0, "newcomer")
+	q.Push(newcomer, 0)
+	q.Push(sleeper, 5*time.Millisecond)
+	if first := q.Pop(); first != sleeper {
+		t.Errorf("%v went first", first.Value)
+	}
+}

@@ -1,0 +1,91 @@
+package wasm_test
+
+import (
+	"context"
+	"runtime"
+	"testing"
+
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/wasmpod/wasmpod/runtime/wasm"
+)
+
+// parker starts a guest that parks so many times, and returns its context.
+func parker(t *testing.T, e *wasm.Engine, times int, each func()) (*wasm.Instance, wasm.Parking) {
+	t.Helper()
+	contexts := make(chan wasm.Parking, 1)
+	i := start(t, e, compile(t, e, "host"), 0, func(ctx context.Context, _ api.Module, _ int32) int32 {
+		p := ctx.(wasm.Parking)
+		contexts <- p
+		for range times {
+			p.Park()
+			each()
+		}
+		return 0
+	})
+	return i, <-contexts
+}
+
+func TestPark(t *testing.T) {
+	e := newEngine(t, wasm.Config{Slots: 1})
+	woken := make(chan struct{})
+	i, p := parker(t, e, 2, func() { woken <- struct{}{} })
+	p.Unpark()
+	<-woken
+	p.Unpark()
+	p.Unpark() // nothing is counted
+	<-woken
+	wantExit(t, i, wasm.Exit{Reason: wasm.ReasonCompleted})
+	p.Unpark()
+}
+
+// Who is parked has no slot, and its end needs none.
+func TestKillParked(t *testing.T) {
+	e := newEngine(t, wasm.Config{Slots: 1})
+	i, p := parker(t, e, 1, func() { t.Error("it went on") })
+	busy := startShares(t, e, compile(t, e, "spin"), 0)
+	for busy.Stats().Safepoints == 0 {
+		runtime.Gosched()
+	}
+	i.Kill()
+	p.Unpark()
+	wantExit(t, i, killed)
+	busy.Kill()
+	wantExit(t, busy, killed)
+}
+
+// A guest is unparked and killed by many while it parks: it ends, and its slot
+// is not lost.
+func TestParkRaces(t *testing.T) {
+	e := newEngine(t, wasm.Config{Slots: 1})
+	rounds := 300
+	if testing.Short() {
+		rounds = 50
+	}
+	for range rounds {
+		i, p := parker(t, e, 1_000_000, func() {})
+		other, q := parker(t, e, 1_000_000, func() {})
+		stop := make(chan struct{})
+		for _, f := range []func(){p.Unpark, q.Unpark, p.Unpark} {
+			go func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						f()
+						runtime.Gosched()
+					}
+				}
+			}()
+		}
+		i.Kill()
+		<-i.Done()
+		other.Kill()
+		<-other.Done()
+		close(stop)
+	}
+	i, p := parker(t, e, 1, func() {})
+	p.Unpark()
+	wantExit(t, i, wasm.Exit{Reason: wasm.ReasonCompleted})
+}
