@@ -20,17 +20,6 @@ fresh() {
 
 built() { echo "built   bin/$1.wasm ($(wc -c <"bin/$1.wasm" | tr -d ' ') bytes)"; }
 
-# go_guest NAME: a Go program compiled to WASI.
-go_guest() {
-	fresh "bin/$1.wasm" "$1" go.mod go.sum && return
-	if GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o "bin/$1.wasm" "./$1"; then
-		touch "bin/$1.wasm"
-		built "$1"
-	else
-		status=1
-	fi
-}
-
 # wasmpod ARG…: the binary of this tree, where there is one.
 wasmpod() {
 	if [ -x ../bin/wasmpod ]; then
@@ -76,14 +65,15 @@ other_guest() {
 }
 
 [ $# -gt 0 ] || set -- busybox exit spin hello-c lua sqlite esbuild \
-	httpecho liveness kubia fileserver configmap-reload
+	httpecho liveness kubia fileserver configmap-reload \
+	ambassador adapter logshipper respserver httpecho-c pingpong
 for name in "$@"; do
 	case $name in
-	busybox) go_guest busybox ;;
-	httpecho | liveness | kubia | fileserver | configmap-reload) pod_guest "$name" ;;
+	busybox | httpecho | liveness | kubia | fileserver | configmap-reload | \
+		ambassador | adapter | logshipper | respserver) pod_guest "$name" ;;
 	exit | spin) tiny_guest "$name" ;;
 	sqlite) other_guest sqlite sqlite3 ;;
-	hello-c | lua | esbuild) other_guest "$name" "$name" ;;
+	hello-c | lua | esbuild | httpecho-c | pingpong) other_guest "$name" "$name" ;;
 	*)
 		echo "build.sh: there is no guest $name" >&2
 		status=1
