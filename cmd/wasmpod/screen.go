@@ -180,7 +180,7 @@ func (s *screen) event(e *corev1.Event) {
 		times = fmt.Sprintf(" (x%d)", e.Count)
 	}
 	s.write(s.stderr, fmt.Appendf(nil, "%s %s %s %s: %s%s\n",
-		e.LastTimestamp.UTC().Format(time.RFC3339), e.Type, e.Reason, object, e.Message, times))
+		e.LastTimestamp.UTC().Format(time.RFC3339), e.Type, e.Reason, object, strings.TrimSpace(e.Message), times))
 }
 
 // fact follows the containers' progress. Errors are always printed; the steps
