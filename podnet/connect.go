@@ -114,6 +114,9 @@ func (s *Socket) connectStream(user netip.AddrPort) syscall.Errno {
 	// The hooks of route are called without locks; until they have answered,
 	// others see a connect under way.
 	to := unmap(user)
+	if to.Addr() == any4 {
+		to = netip.AddrPortFrom(s.here4(local.Addr()), to.Port())
+	}
 	p, errno := s.routeStream(to)
 	refused := errno == syscall.ECONNREFUSED
 	if refused {
@@ -525,7 +528,7 @@ func (s *Socket) Shutdown(how How) error {
 			if !s.userPort {
 				s.ns.tcp.unbind(s)
 			}
-			s.state, s.accepts = idle, nil
+			s.state, s.accepts, s.shut = idle, nil, 0
 		}
 	case s.state == connecting && s.attempt != nil:
 		a, s.attempt = s.attempt, nil

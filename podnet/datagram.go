@@ -93,7 +93,6 @@ func (s *Socket) connectDatagram(user netip.AddrPort) syscall.Errno {
 	if !s.userAddr {
 		local = netip.AddrPortFrom(p.src, local.Port())
 	}
-	s.err = none
 	return s.ns.udp.connect(s, local, to, false)
 }
 
@@ -130,14 +129,26 @@ func (s *Socket) destination(user netip.AddrPort) (netip.AddrPort, syscall.Errno
 	case isGroup(addr):
 		return to, syscall.ENETUNREACH
 	case addr == any4:
-		to = netip.AddrPortFrom(loopback4, to.Port())
+		to = netip.AddrPortFrom(s.here4(s.local.Addr()), to.Port())
 	case addr == any6:
 		to = netip.AddrPortFrom(loopback6, to.Port())
 	}
 	if local := s.local.Addr(); s.userAddr && local.Is4() != to.Addr().Is4() {
+		if local.Is4() {
+			return to, syscall.EAFNOSUPPORT
+		}
 		return to, syscall.ENETUNREACH
 	}
 	return to, none
+}
+
+// here4 is what 0.0.0.0 means as a destination: the sender's own address, if it
+// has one.
+func (s *Socket) here4(local netip.Addr) netip.Addr {
+	if local.Is4() && !local.IsUnspecified() {
+		return local
+	}
+	return loopback4
 }
 
 // pathTo finds the way to an address. s.mu is held, and let go of while Route
