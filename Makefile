@@ -99,6 +99,10 @@ bench-engine: ## Measure what safepoints cost: real programs and tight loops, ag
 bench-latency: ## Measure how prompt a process is that is full of busy guests, and what guests cost
 	$(GO) run ./test/bench/latency
 
+.PHONY: bench-limits
+bench-limits: ## Measure how exactly CPU time is accounted and limited, and what that costs (root for BPF)
+	$(GO) run ./test/bench/limits
+
 .PHONY: generate
 generate: ## Make the files again that are made by programs (needs wat2wasm, clang-14, llvm-strip-14)
 	$(GO) generate ./...

@@ -142,7 +142,8 @@ INLINE u32 tid_of(int btf, struct task_struct *t)
 		asm volatile("" : "+r"(pid));
 		return pid;
 	}
-	get(p, t->thread_pid);
+	// A number for the verifier, as Linux 6.1 has no arithmetic on typed pointers.
+	bpf_probe_read_kernel(&p, sizeof(p), __builtin_preserve_access_index(&t->thread_pid));
 	if (!p)
 		return 0;
 	char *first = (char *)__builtin_preserve_access_index(&p->numbers[0].nr);

@@ -23,8 +23,13 @@ import (
 
 func main() {
 	length := flag.Duration("time", 2*time.Second, "of each measurement")
+	only := flag.Bool("overhead", false, "measure only what the programs cost")
 	flag.Parse()
-	if err := run(*length); err != nil {
+	measure := run
+	if *only {
+		measure = overhead
+	}
+	if err := measure(*length); err != nil {
 		fmt.Fprintln(os.Stderr, "limits:", err)
 		os.Exit(1)
 	}
