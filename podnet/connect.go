@@ -116,6 +116,8 @@ func (s *Socket) connectStream(user netip.AddrPort) syscall.Errno {
 	to := unmap(user)
 	if to.Addr() == any4 {
 		to = netip.AddrPortFrom(s.here4(local.Addr()), to.Port())
+	} else if to.Addr() == any6 && bound && local.Addr().Is4() {
+		to = netip.AddrPortFrom(loopback4, to.Port())
 	}
 	p, errno := s.routeStream(to)
 	refused := errno == syscall.ECONNREFUSED

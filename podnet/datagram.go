@@ -130,6 +130,8 @@ func (s *Socket) destination(user netip.AddrPort) (netip.AddrPort, syscall.Errno
 		return to, syscall.ENETUNREACH
 	case addr == any4:
 		to = netip.AddrPortFrom(s.here4(s.local.Addr()), to.Port())
+	case addr == any6 && s.userAddr && s.local.Addr().Is4():
+		to = netip.AddrPortFrom(loopback4, to.Port())
 	case addr == any6:
 		to = netip.AddrPortFrom(loopback6, to.Port())
 	}

@@ -99,7 +99,7 @@ func (s *Socket) SetOption(o Option, value int) error {
 	case V6Only:
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.bucket != nil || s.state != idle {
+		if s.bucket != nil {
 			return syscall.EINVAL
 		}
 		s.setFlag(optV6Only, value != 0)
