@@ -93,7 +93,11 @@ func (s *Socket) connectDatagram(user netip.AddrPort) syscall.Errno {
 	if !s.userAddr {
 		local = netip.AddrPortFrom(p.src, local.Port())
 	}
-	return s.ns.udp.connect(s, local, to, false)
+	if errno := s.ns.udp.connect(s, local, to, false); errno != none {
+		return errno
+	}
+	s.ns.udp.translate(s, p.to)
+	return none
 }
 
 // disconnectDatagram takes the peer away, and what connect and not bind gave.
@@ -175,6 +179,9 @@ func (s *Socket) pathTo(to netip.AddrPort) (path, syscall.Errno) {
 	}
 	f := &flow{path: p, errno: errno, until: now.Add(flowTime)}
 	s.remember(to, f, now)
+	if to == s.peer {
+		s.ns.udp.translate(s, p.to)
+	}
 	return s.follow(f)
 }
 

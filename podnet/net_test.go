@@ -163,3 +163,65 @@ func TestCloseOfNamespaceWakesEveryWait(t *testing.T) {
 		}
 	})
 }
+
+// TestTranslatedDatagrams: a client of a Service sees answers from the address
+// that it asked.
+func TestTranslatedDatagrams(t *testing.T) {
+	vip := netip.MustParseAddrPort("127.192.0.10:53")
+	var server netip.AddrPort
+	n, err := NewNetwork(Config{
+		Reserved: []netip.Prefix{netip.MustParsePrefix("127.192.0.0/16")},
+		Route: func(_ *Namespace, _ Proto, to netip.AddrPort) Verdict {
+			if to == vip {
+				return Verdict{To: server}
+			}
+			return Verdict{}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pods [2]*Namespace
+	for i := range pods {
+		if pods[i], err = n.NewNamespace(); err != nil {
+			t.Fatal(err)
+		}
+		defer pods[i].Close()
+	}
+	pc, err := pods[0].ListenPacket("udp", ":53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server = netip.AddrPortFrom(pods[0].IP(), 53)
+	go func() {
+		b := make([]byte, 10)
+		for {
+			n, from, err := pc.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			pc.WriteTo(b[:n], from)
+		}
+	}()
+	connected, err := pods[1].DialContext(t.Context(), "udp", vip.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 10)
+	for range 2 {
+		if _, err := connected.Write([]byte("hi")); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := connected.Read(b); err != nil || string(b[:n]) != "hi" {
+			t.Fatalf("read %q, %v", b[:n], err)
+		}
+	}
+	loose, err := pods[1].ListenPacket("udp4", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	loose.WriteTo([]byte("ho"), net.UDPAddrFromAddrPort(vip))
+	if n, from, err := loose.ReadFrom(b); err != nil || string(b[:n]) != "ho" || from.String() != vip.String() {
+		t.Fatalf("read %q from %v, %v; want the address that was asked", b[:n], from, err)
+	}
+}

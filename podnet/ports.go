@@ -258,7 +258,7 @@ func (p *ports) connect(s *Socket, local, remote netip.AddrPort, unique bool) sy
 		p.tuples[t] = struct{}{}
 		s.tupled = true
 	}
-	s.local, s.peer = local, remote
+	s.local, s.peer, s.via = local, remote, netip.AddrPort{}
 	p.changes.Add(1)
 	return none
 }
@@ -271,8 +271,19 @@ func (p *ports) disconnect(s *Socket, local netip.AddrPort) {
 		delete(p.tuples, tuple{s.local, s.peer})
 		s.tupled = false
 	}
-	s.local, s.peer = local, netip.AddrPort{}
+	s.local, s.peer, s.via = local, netip.AddrPort{}, netip.AddrPort{}
 	p.changes.Add(1)
+}
+
+// translate tells where datagrams to the peer of s go, and those from it come
+// from. s.mu is held.
+func (p *ports) translate(s *Socket, via netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.via != via {
+		s.via = via
+		p.changes.Add(1)
+	}
 }
 
 // listener finds who takes a connection to addr: the most specific, and among
@@ -367,7 +378,7 @@ func (s *Socket) scoreFrom(to, from netip.AddrPort) int {
 	if score == 0 || !s.peer.IsValid() {
 		return score
 	}
-	if s.peer != from {
+	if s.peer != from && s.via != from {
 		return 0
 	}
 	return score + 4

@@ -31,6 +31,7 @@ type Socket struct {
 	listening   bool
 	kid         bool // accepted: the port is the listener's
 	kidReuse    bool
+	via         netip.AddrPort // of a connected datagram socket: what Route made of peer; guarded by ports.mu
 	tupled      bool           // has an entry in ports.tuples
 	userPort    bool           // the user chose the port
 	userAddr    bool           // and the address
