@@ -133,6 +133,9 @@ func (f *Forwarder) Close() error {
 	f.mu.Unlock()
 	f.cancel()
 	err := f.closer.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil // Unbind has closed it
+	}
 	for _, c := range conns {
 		c.Close()
 	}
