@@ -163,10 +163,11 @@ func (i *Instance) run(ctx *guestContext) (exit Exit) {
 			exit = i.exitOf(fmt.Errorf("%v", r))
 		}
 	}()
+	// Before take, which may fail with a slot: one that came together with the end.
+	defer i.turn.leave()
 	if !i.turn.take() {
 		return *i.stop.Load()
 	}
-	defer i.turn.leave()
 	// The module's start section, if any, runs here already.
 	mod, err := i.module.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, i.memory), i.module.code, moduleConfig)
 	if err != nil {

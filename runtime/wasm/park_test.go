@@ -89,3 +89,32 @@ func TestParkRaces(t *testing.T) {
 	p.Unpark()
 	wantExit(t, i, wasm.Exit{Reason: wasm.ReasonCompleted})
 }
+
+// Guests are killed in the moment in which they get a slot: none is lost.
+func TestKillAtTheSlot(t *testing.T) {
+	e := newEngine(t, wasm.Config{Slots: 1})
+	m := compile(t, e, "host")
+	rounds := 2000
+	if testing.Short() {
+		rounds = 200
+	}
+	call := func(context.Context, api.Module, int32) int32 { return 0 }
+	for range rounds {
+		first, second := start(t, e, m, 0, call), start(t, e, m, 0, call)
+		second.Kill()
+		<-first.Done()
+		<-second.Done()
+	}
+	if free := e.Spare(); free != 1 {
+		t.Fatalf("%d slots are free", free)
+	}
+	wantExit(t, start(t, e, m, 0, call), wasm.Exit{Reason: wasm.ReasonCompleted})
+}
+
+// Nor where a slot is granted and taken away at once: the last moment to be
+// killed is after that.
+func TestKillWithASlotUnderWay(t *testing.T) {
+	if slots := wasm.EndAfterGrant(); slots != 1 {
+		t.Errorf("%d slots are free", slots)
+	}
+}

@@ -111,7 +111,8 @@ func (t *turn) request(credit time.Duration) bool {
 	return false
 }
 
-// take waits for a slot. It returns false, without one, if the guest is to end.
+// take waits for a slot. It returns false if the guest is to end, perhaps with a
+// slot all the same, which is to be given back.
 func (t *turn) take() bool {
 	credit := wakeCredit
 	if !t.old { // newcomers do not get before those who wake up
@@ -247,8 +248,8 @@ func (s *scheduler) next() {
 	task.Value.(*turn).granted <- true // has room: one for each wait
 }
 
-// safepoint lets others run who are to go first. It returns false, without a
-// slot, if the guest is to end.
+// safepoint lets others run who are to go first. It returns false, perhaps
+// without a slot, if the guest is to end.
 func (t *turn) safepoint() bool {
 	t.crossed++
 	now := clock()
