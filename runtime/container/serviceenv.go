@@ -1,7 +1,6 @@
 package container
 
 import (
-	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -14,7 +13,8 @@ import (
 func addServices(env *envList, services []*corev1.Service) {
 	for _, svc := range services {
 		ip := svc.Spec.ClusterIP
-		if _, err := netip.ParseAddr(ip); err != nil || len(svc.Spec.Ports) == 0 {
+		addr, err := netip.ParseAddr(ip)
+		if err != nil || len(svc.Spec.Ports) == 0 {
 			continue // headless, or another name
 		}
 		prefix := envName(svc.Name)
@@ -32,7 +32,7 @@ func addServices(env *envList, services []*corev1.Service) {
 				protocol = string(corev1.ProtocolTCP)
 			}
 			port := strconv.Itoa(int(p.Port))
-			url := strings.ToLower(protocol) + "://" + net.JoinHostPort(ip, port)
+			url := strings.ToLower(protocol) + "://" + netip.AddrPortFrom(addr, uint16(p.Port)).String()
 			if i == 0 {
 				env.set(prefix+"_PORT", url)
 			}
