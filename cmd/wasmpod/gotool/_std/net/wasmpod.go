@@ -80,8 +80,8 @@ func podAddrs() (addrs []Addr) {
 			continue
 		}
 		bits := 128
-		if ip4 := ip.To4(); ip4 != nil {
-			ip, bits = ip4, 32
+		if ip.To4() != nil { // in its 16-byte form, as elsewhere
+			bits = 32
 		}
 		addrs = append(addrs, &IPNet{IP: ip, Mask: CIDRMask(bits, bits)})
 	}
@@ -102,7 +102,7 @@ func interfaceAddrTable(ifi *Interface) ([]Addr, error) {
 	var addrs []Addr
 	if ifi == nil || ifi.Index == 1 {
 		addrs = append(addrs,
-			&IPNet{IP: IP{127, 0, 0, 1}, Mask: CIDRMask(8, 32)},
+			&IPNet{IP: IPv4(127, 0, 0, 1), Mask: CIDRMask(8, 32)},
 			&IPNet{IP: IPv6loopback, Mask: CIDRMask(128, 128)})
 	}
 	if ifi == nil || ifi.Index == 2 {

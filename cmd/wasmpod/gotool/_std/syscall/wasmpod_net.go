@@ -348,6 +348,10 @@ func Recvfrom(fd int, p []byte, flags int) (n int, from Sockaddr, err error) {
 }
 
 func Sendto(fd int, p []byte, flags int, to Sockaddr) error {
+	if to == nil {
+		_, err := sendto(fd, p, flags, nil, 0)
+		return err
+	}
 	raw := new(rawAddress)
 	port, errno := to.put(raw)
 	if errno != 0 {
@@ -434,6 +438,9 @@ func sendmsgNInet4(fd int, p, oob []byte, to *SockaddrInet4, flags int) (int, er
 	if len(oob) > 0 {
 		return 0, ENOTSUP
 	}
+	if to == nil {
+		return sendto(fd, p, flags, nil, 0)
+	}
 	var raw rawAddress
 	port, errno := to.put(&raw)
 	if errno != 0 {
@@ -445,6 +452,9 @@ func sendmsgNInet4(fd int, p, oob []byte, to *SockaddrInet4, flags int) (int, er
 func sendmsgNInet6(fd int, p, oob []byte, to *SockaddrInet6, flags int) (int, error) {
 	if len(oob) > 0 {
 		return 0, ENOTSUP
+	}
+	if to == nil {
+		return sendto(fd, p, flags, nil, 0)
 	}
 	var raw rawAddress
 	port, errno := to.put(&raw)
