@@ -4,6 +4,10 @@
 //
 //	logshipper --file /var/log/app.log --to http://collector.default.svc:8080/logs
 //
+// The other end, for trying it, prints what is posted:
+//
+//	logshipper --collect :8080
+//
 // Lines are posted in order and at least once: a batch is posted again until it
 // is accepted, and only then the file is read on. When told to stop it ships
 // what is there and ends.
@@ -33,7 +37,11 @@ func main() {
 	file := flag.String("file", "", "log `file` to follow; required")
 	to := flag.String("to", "", "`URL` that lines are posted to; required")
 	every := flag.Duration("every", time.Second, "how often to look for new lines")
+	collect := flag.String("collect", "", "`address` to collect on, in the place of shipping")
 	flag.Parse()
+	if *collect != "" {
+		log.Fatal(http.ListenAndServe(*collect, collector(os.Stdout)))
+	}
 	if *file == "" || *to == "" {
 		log.Fatal("--file and --to are required; see --help")
 	}
@@ -56,6 +64,19 @@ func main() {
 		log.Fatal(err)
 	}
 	log.Printf("stopped; shipped %d bytes", s.shipped)
+}
+
+// collector returns a handler that writes what is posted.
+func collector(w io.Writer) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, maxBatch))
+		if err != nil {
+			http.Error(rw, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Write(body) // one write: batches of several shippers stay whole
+		rw.WriteHeader(http.StatusNoContent)
+	})
 }
 
 // shipper ships one file. It is for one goroutine.
