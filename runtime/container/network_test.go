@@ -97,7 +97,7 @@ func TestResolvConf(t *testing.T) {
 			Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr("5")}, {Name: "edns0"}}},
 			node, "search corp.example home x.y\nnameserver 1.1.1.1\nnameserver 2.2.2.2\nnameserver 3.3.3.3\noptions ndots:5 rotate edns0\n", ""},
 		{"NET-04 no file", corev1.DNSDefault, nil, "", "search .\nnameserver 127.0.0.1\n", ""},
-		{"NET-04 ClusterFirst", corev1.DNSClusterFirst, nil, node, "search test.svc.cluster.local svc.cluster.local cluster.local corp.example home\nnameserver 127.192.0.10\noptions ndots:5\n", "127.192.0.10"},
+		{"NET-04 ClusterFirst", corev1.DNSClusterFirst, nil, node, "search ns.svc.cluster.local svc.cluster.local cluster.local corp.example home\nnameserver 127.192.0.10\noptions ndots:5\n", "127.192.0.10"},
 		{"NET-04 Default with a cluster DNS", corev1.DNSDefault, nil, "nameserver 1.1.1.1\n", "nameserver 1.1.1.1\n", "127.192.0.10"},
 		{"NET-04 None with a cluster DNS", corev1.DNSNone, &corev1.PodDNSConfig{Nameservers: []string{"3.3.3.3"}}, node, "nameserver 3.3.3.3\n", "127.192.0.10"},
 	} {
