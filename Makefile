@@ -103,6 +103,10 @@ bench-latency: ## Measure how prompt a process is that is full of busy guests, a
 bench-limits: ## Measure how exactly CPU time is accounted and limited, and what that costs (root for BPF)
 	$(GO) run ./test/bench/limits
 
+.PHONY: bench-net
+bench-net: build ## Measure the network of a pod: two guests against the same programs over the kernel's loopback (needs clang, wasi-libc, cc)
+	$(GO) run ./test/bench/net
+
 .PHONY: generate
 generate: ## Make the files again that are made by programs (needs wat2wasm, clang-14, llvm-strip-14)
 	$(GO) generate ./...
