@@ -55,6 +55,9 @@ func (a *applying) fold(f Fact) {
 		if a.o.Admitted.IsZero() {
 			a.o.Admitted = f.At
 		}
+	case PodUpdated: // the pod itself is the news
+	case ConditionSet:
+		a.conditionSet(f)
 	case PodDeleted:
 		a.deleted(f)
 	case VolumesMounted:
@@ -428,6 +431,9 @@ func (a *applying) crashLoop(spec *corev1.Container, c *Container, delay time.Du
 // restarts decides whether an ended container is started again while its pod
 // lives (RST-01, INIT-03, SIDE-02).
 func restarts(pod *corev1.Pod, spec *corev1.Container, c Container) bool {
+	if isEphemeral(pod, spec.Name) {
+		return false
+	}
 	if c.Again {
 		return true
 	}
@@ -458,23 +464,29 @@ func (a *applying) event(spec *corev1.Container, eventType, reason, message stri
 	path := "spec.containers{" + spec.Name + "}"
 	if _, init := lookup(a.pod, spec.Name); init {
 		path = "spec.initContainers{" + spec.Name + "}"
+	} else if isEphemeral(a.pod, spec.Name) {
+		path = "spec.ephemeralContainers{" + spec.Name + "}"
 	}
 	a.events = append(a.events, Event{At: a.at, Type: eventType, Reason: reason, Message: clean(message), FieldPath: path})
 }
 
 // containers lists the pod's containers, init containers first.
 func containers(pod *corev1.Pod) []*corev1.Container {
-	list := make([]*corev1.Container, 0, len(pod.Spec.InitContainers)+len(pod.Spec.Containers))
+	list := make([]*corev1.Container, 0, len(pod.Spec.InitContainers)+len(pod.Spec.Containers)+len(pod.Spec.EphemeralContainers))
 	for i := range pod.Spec.InitContainers {
 		list = append(list, &pod.Spec.InitContainers[i])
 	}
 	for i := range pod.Spec.Containers {
 		list = append(list, &pod.Spec.Containers[i])
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		list = append(list, ephemeral(pod, i))
+	}
 	return list
 }
 
-// each calls do for every container of the pod, init containers first.
+// each calls do for every container of the pod, init containers first; ephemeral
+// ones, which nothing is declared for, are left out.
 func each(pod *corev1.Pod, do func(spec *corev1.Container, init bool)) {
 	for i := range pod.Spec.InitContainers {
 		do(&pod.Spec.InitContainers[i], true)
@@ -495,6 +507,11 @@ func lookup(pod *corev1.Pod, name string) (spec *corev1.Container, init bool) {
 	for i := range pod.Spec.Containers {
 		if pod.Spec.Containers[i].Name == name {
 			return &pod.Spec.Containers[i], false
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		if pod.Spec.EphemeralContainers[i].Name == name {
+			return ephemeral(pod, i), false
 		}
 	}
 	return nil, false

@@ -17,12 +17,8 @@ func conditions(pod *corev1.Pod, o *Observed, s *corev1.PodStatus, now time.Time
 	podReady := ready // COND-06
 	podReady.Type = corev1.PodReady
 	if podReady.Status == corev1.ConditionTrue {
-		var missing []string
-		for _, g := range pod.Spec.ReadinessGates {
-			missing = append(missing, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", g.ConditionType))
-		}
-		if len(missing) > 0 {
-			podReady.Status, podReady.Reason, podReady.Message = corev1.ConditionFalse, "ReadinessGatesNotReady", strings.Join(missing, ", ")
+		if closed := closedGates(pod, o); len(closed) > 0 {
+			podReady.Status, podReady.Reason, podReady.Message = corev1.ConditionFalse, "ReadinessGatesNotReady", strings.Join(closed, ", ")
 		}
 	}
 	sandbox := corev1.PodCondition{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionFalse}
@@ -52,12 +48,62 @@ func conditions(pod *corev1.Pod, o *Observed, s *corev1.PodStatus, now time.Time
 			}
 		}
 	}
-	return list
+	return append(slices.Clone(o.Foreign), list...)
 }
+
+// closedGates says of every readiness gate whose condition is not True why it
+// keeps the pod from being ready (COND-06).
+func closedGates(pod *corev1.Pod, o *Observed) (messages []string) {
+	for _, g := range pod.Spec.ReadinessGates {
+		i := slices.IndexFunc(o.Foreign, func(c corev1.PodCondition) bool { return c.Type == g.ConditionType })
+		switch {
+		case i < 0:
+			messages = append(messages, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", g.ConditionType))
+		case o.Foreign[i].Status != corev1.ConditionTrue:
+			messages = append(messages, fmt.Sprintf("the status of pod readiness gate %q is not \"True\", but %v", g.ConditionType, o.Foreign[i].Status))
+		}
+	}
+	return messages
+}
+
+// owned reports whether a condition is one that this package writes.
+func owned(t corev1.PodConditionType) bool {
+	switch t {
+	case corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady,
+		corev1.PodScheduled, corev1.AllContainersRestarting, corev1.PodResizePending, corev1.PodResizeInProgress,
+		corev1.DisruptionTarget:
+		return true
+	}
+	return false
+}
+
+// conditionSet keeps what others say of the pod. Its lastTransitionTime is when
+// its status last flipped, whatever they say (COND-01, COND-09).
+func (a *applying) conditionSet(f ConditionSet) {
+	if owned(f.Condition.Type) {
+		return
+	}
+	c := f.Condition
+	c.Message = clean(c.Message)
+	c.LastTransitionTime = apiTime(f.At)
+	i := slices.IndexFunc(a.o.Foreign, func(old corev1.PodCondition) bool { return old.Type == c.Type })
+	switch {
+	case i >= 0:
+		if a.o.Foreign[i].Status == c.Status {
+			c.LastTransitionTime = a.o.Foreign[i].LastTransitionTime
+		}
+		a.o.Foreign[i] = c
+	case len(a.o.Foreign) < maxForeign:
+		a.o.Foreign = append(a.o.Foreign, c)
+	}
+}
+
+// maxForeign bounds the conditions that others may set.
+const maxForeign = 64
 
 // rememberConditions notes which conditions have flipped, and when.
 func (o *Observed) rememberConditions(pod *corev1.Pod, at time.Time) {
-	for _, c := range Status(pod, *o, at).Conditions {
+	for _, c := range Status(pod, *o, at).Conditions[len(o.Foreign):] {
 		i := slices.IndexFunc(o.Conditions, func(m Condition) bool { return m.Type == c.Type })
 		switch {
 		case i < 0:

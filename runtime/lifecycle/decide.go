@@ -37,7 +37,7 @@ func Decide(pod *corev1.Pod, o Observed, now time.Time) Plan {
 		p.kill(pod, &o, now)
 		p.probe(pod, &o, now)
 	case stageResetting:
-		if o.running() {
+		if o.declaredRunning(pod) {
 			p.kill(pod, &o, now)
 		} else {
 			p.add(ResetContainers{Attempt: o.Resets})

@@ -33,6 +33,9 @@ type Observed struct {
 	// Final is the terminal phase, once it may be shown (PHASE-12). It never
 	// changes again.
 	Final corev1.PodPhase `json:"final,omitempty"`
+	// Foreign are conditions that others have set, in the order in which they first
+	// did (COND-09).
+	Foreign []corev1.PodCondition `json:"foreign,omitempty"`
 	// Conditions remember when each condition last flipped (COND-01).
 	Conditions []Condition `json:"conditions,omitempty"`
 }
@@ -234,6 +237,7 @@ func (o Observed) clone() Observed {
 	o.Containers = maps.Clone(o.Containers)
 	o.Pulls = maps.Clone(o.Pulls)
 	o.Conditions = slices.Clone(o.Conditions)
+	o.Foreign = slices.Clone(o.Foreign)
 	o.Probes = slices.Clone(o.Probes)
 	return o
 }

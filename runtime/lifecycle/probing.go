@@ -244,7 +244,7 @@ func (a *applying) postStarted(f HookFinished, spec *corev1.Container, c *Contai
 func (a *applying) announce() {
 	o := a.o
 	all := o.Final == "" && (o.ending() || o.Sandbox.State == SandboxLost)
-	each(a.pod, func(spec *corev1.Container, _ bool) {
+	for _, spec := range containers(a.pod) {
 		c := o.Containers[spec.Name]
 		message := ""
 		switch {
@@ -255,12 +255,12 @@ func (a *applying) announce() {
 			message = c.Stop.Message
 		}
 		if message == "" || message == c.Killing {
-			return
+			continue
 		}
 		c.Killing = message
 		o.Containers[spec.Name] = c
 		a.event(spec, corev1.EventTypeNormal, "Killing", message)
-	})
+	}
 }
 
 // killedAgain decides when a container that was killed for its own good starts

@@ -34,6 +34,9 @@ func (a *applying) triggers(spec *corev1.Container, exitCode int32) bool {
 	if a.o.ending() || a.o.Sandbox.State != SandboxReady {
 		return false
 	}
+	if isEphemeral(a.pod, spec.Name) {
+		return false
+	}
 	rule := ruleFor(spec, exitCode)
 	return rule != nil && rule.Action == corev1.ContainerRestartRuleActionRestartAllContainers
 }
@@ -56,7 +59,7 @@ func (a *applying) reset() {
 // so after the first time, that is waited here.
 func (a *applying) containersReset(f ContainersReset) {
 	o := a.o
-	if !o.Resetting || f.Attempt != o.Resets || o.running() {
+	if !o.Resetting || f.Attempt != o.Resets || o.declaredRunning(a.pod) {
 		return
 	}
 	o.Resetting = false
@@ -66,6 +69,9 @@ func (a *applying) containersReset(f ContainersReset) {
 	}
 	o.Resets++
 	for name, c := range o.Containers {
+		if isEphemeral(a.pod, name) {
+			continue
+		}
 		if c.starting() { // its action has been cancelled
 			c.retry(time.Time{})
 		}

@@ -157,7 +157,7 @@ type start struct {
 // carried through, and a long pull is not thrown away.
 func (o *Observed) starts(pod *corev1.Pod) []start {
 	inits, done := o.nextInit(pod)
-	var list []start
+	list := o.ephemeralStarts(pod)
 	for i := range pod.Spec.InitContainers {
 		spec := &pod.Spec.InitContainers[i]
 		if slices.Contains(inits, i) || o.Containers[spec.Name].starting() {

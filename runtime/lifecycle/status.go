@@ -46,6 +46,11 @@ func Status(pod *corev1.Pod, o Observed, now time.Time) corev1.PodStatus {
 	for i := range pod.Spec.Containers {
 		s.ContainerStatuses = append(s.ContainerStatuses, containerStatus(pod, &o, &pod.Spec.Containers[i], false, now))
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		c := containerStatus(pod, &o, ephemeral(pod, i), false, now)
+		c.Ready, c.Started = false, nil // nobody asks
+		s.EphemeralContainerStatuses = append(s.EphemeralContainerStatuses, c)
+	}
 	s.Phase = shownPhase(pod, &o)
 	if o.Final != "" {
 		finalStatuses(pod, &o, &s)
@@ -200,12 +205,12 @@ func wasInitialized(pod *corev1.Pod, o *Observed) bool {
 // limitMessages cuts each termination message to its share of what a pod may
 // publish, at the end of a character (TMSG-05).
 func limitMessages(s *corev1.PodStatus) {
-	n := len(s.InitContainerStatuses) + len(s.ContainerStatuses)
+	n := len(s.InitContainerStatuses) + len(s.ContainerStatuses) + len(s.EphemeralContainerStatuses)
 	if n == 0 {
 		return
 	}
 	limit := maxMessages / n
-	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
+	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
 		for i := range list {
 			for _, t := range []*corev1.ContainerStateTerminated{list[i].State.Terminated, list[i].LastTerminationState.Terminated} {
 				if t != nil {

@@ -86,6 +86,7 @@ func (p *Plan) kill(pod *corev1.Pod, o *Observed, now time.Time) {
 // preStop hooks do not wait for their container's turn (SIDE-08..10, DEL-06,
 // DEL-07, HOOK-11).
 func (p *Plan) stop(pod *corev1.Pod, o *Observed, since time.Time, grace time.Duration, now time.Time) {
+	p.stopEphemeral(pod, o, stopping{since: since, grace: grace})
 	turn, blocked := since, false
 	for i := range pod.Spec.Containers {
 		spec := &pod.Spec.Containers[i]

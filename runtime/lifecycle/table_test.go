@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -354,6 +355,40 @@ containers: [{name: a, image: x}]`, "ContainerStarted a/0")
 			if c.Type == corev1.ContainersReady && c.Status != "True" {
 				t.Errorf("%+v", c)
 			}
+		}
+	})
+	t.Run("COND-01 COND-06 COND-09 conditions of others are kept as they are, and come first", func(t *testing.T) {
+		s := play(t, `
+readinessGates: [{conditionType: example.com/up}]
+containers: [{name: a, image: x}]`, "ContainerStarted a/0")
+		set := func(status corev1.ConditionStatus, reason string) corev1.PodStatus {
+			s.now = s.now.Add(10 * time.Second)
+			s.apply(ConditionSet{At: s.now, Condition: corev1.PodCondition{Type: "example.com/up", Status: status, Reason: reason}})
+			return Status(s.pod, s.o, s.now)
+		}
+		first := set("False", "Down").Conditions
+		if first[0].Type != "example.com/up" || first[0].Reason != "Down" || first[0].ObservedGeneration != 0 {
+			t.Errorf("%+v", first)
+		}
+		for _, c := range first {
+			const message = `the status of pod readiness gate "example.com/up" is not "True", but False`
+			if c.Type == corev1.PodReady && (c.Reason != "ReadinessGatesNotReady" || c.Message != message) {
+				t.Errorf("%+v", c)
+			}
+		}
+		if again := set("False", "StillDown").Conditions[0]; again.Reason != "StillDown" || again.LastTransitionTime != first[0].LastTransitionTime {
+			t.Errorf("%+v", again)
+		}
+		for _, c := range set("True", "Up").Conditions {
+			if c.Type == corev1.PodReady && (c.Status != "True" || !c.LastTransitionTime.Time.Equal(s.now)) {
+				t.Errorf("%+v", c)
+			}
+		}
+		for i := range 100 {
+			s.apply(ConditionSet{At: s.now, Condition: corev1.PodCondition{Type: corev1.PodConditionType(fmt.Sprint(i))}})
+		}
+		if n := len(s.o.Foreign); n != maxForeign {
+			t.Errorf("%d conditions of others", n)
 		}
 	})
 	t.Run("COND-01 a condition flips no earlier than it is known, to the second", func(t *testing.T) {

@@ -7,6 +7,8 @@ package lifecycle
 import (
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/wasmpod/wasmpod/probes"
 )
 
@@ -131,6 +133,18 @@ type Fact interface {
 
 // PodAdmitted: the worker acknowledged the pod; status.startTime.
 type PodAdmitted struct{ At time.Time }
+
+// PodUpdated: the pod that is handed to Apply, Decide and Status from now on has
+// another definition: a new generation, an ephemeral container more.
+type PodUpdated struct{ At time.Time }
+
+// ConditionSet: somebody other than this package has set a condition of the pod,
+// of a readiness gate say (COND-09). One of a type that this package owns is
+// dropped.
+type ConditionSet struct {
+	At        time.Time
+	Condition corev1.PodCondition
+}
 
 // PodDeleted: deletion was asked for with this grace period. A second one may
 // only shorten the first (DEL-02, DEL-05).
@@ -290,6 +304,8 @@ type ContainerExited struct {
 type VolumesUnmounted struct{ At time.Time }
 
 func (f PodAdmitted) when() time.Time          { return f.At }
+func (f PodUpdated) when() time.Time           { return f.At }
+func (f ConditionSet) when() time.Time         { return f.At }
 func (f PodDeleted) when() time.Time           { return f.At }
 func (f VolumesMounted) when() time.Time       { return f.At }
 func (f VolumesFailed) when() time.Time        { return f.At }

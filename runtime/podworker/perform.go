@@ -41,12 +41,12 @@ func (w *Worker) perform(ctx context.Context, action lifecycle.Action) {
 	case lifecycle.UnmountVolumes:
 		w.unmountVolumes(ctx)
 	default:
-		w.cfg.Log.Error("unknown action", "pod", w.pod.Name, "action", fmt.Sprintf("%T", action))
+		w.cfg.Log.Error("unknown action", "pod", w.pod().Name, "action", fmt.Sprintf("%T", action))
 	}
 }
 
 func (w *Worker) mountVolumes(ctx context.Context, a lifecycle.MountVolumes) {
-	err := w.cfg.Volumes.Mount(ctx, w.pod)
+	err := w.cfg.Volumes.Mount(ctx, w.pod())
 	if err == nil {
 		w.report(lifecycle.VolumesMounted{At: time.Now()})
 		return
@@ -60,7 +60,7 @@ func (w *Worker) mountVolumes(ctx context.Context, a lifecycle.MountVolumes) {
 }
 
 func (w *Worker) createSandbox(ctx context.Context, a lifecycle.CreateSandbox) {
-	sb, err := w.cfg.Driver.Create(ctx, w.pod, a.Attempt)
+	sb, err := w.cfg.Driver.Create(ctx, w.pod(), a.Attempt)
 	if err != nil {
 		w.report(lifecycle.SandboxFailed{At: time.Now(), Attempt: a.Attempt, Message: err.Error()})
 		return
@@ -97,16 +97,16 @@ func (w *Worker) removeSandbox(ctx context.Context, a lifecycle.RemoveSandbox) {
 }
 
 func (w *Worker) removeContainers(a lifecycle.RemoveContainers) {
-	for _, c := range w.pod.Spec.InitContainers {
-		if err := w.cfg.RemoveLogs(w.pod, c.Name); err != nil {
-			w.cfg.Log.Warn("removing logs", "pod", w.pod.Name, "container", c.Name, "error", err)
+	for _, c := range w.pod().Spec.InitContainers {
+		if err := w.cfg.RemoveLogs(w.pod(), c.Name); err != nil {
+			w.cfg.Log.Warn("removing logs", "pod", w.pod().Name, "container", c.Name, "error", err)
 		}
 	}
 	w.report(lifecycle.ContainersRemoved{At: time.Now(), SandboxAttempt: a.SandboxAttempt})
 }
 
 func (w *Worker) unmountVolumes(ctx context.Context) {
-	err := retry(ctx, func() error { return w.cfg.Volumes.Unmount(w.pod.UID) })
+	err := retry(ctx, func() error { return w.cfg.Volumes.Unmount(w.pod().UID) })
 	if err == nil {
 		w.report(lifecycle.VolumesUnmounted{At: time.Now()})
 	}
@@ -135,7 +135,7 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 			At: time.Now(), Container: a.ContainerRef, Try: a.Try, Reason: reason, Message: err.Error(),
 		})
 	}
-	spec := containerSpec(w.pod, a.Name)
+	spec := containerSpec(w.pod(), a.Name)
 	img, err := w.ensureImage(ctx, a, spec)
 	if err != nil {
 		w.report(imageFailed(a, spec, err))
@@ -150,9 +150,9 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 	}
 	var services []*corev1.Service
 	if w.cfg.Services != nil {
-		services = w.cfg.Services(w.pod.Namespace)
+		services = w.cfg.Services(w.pod().Namespace)
 	}
-	config, err := container.NewConfig(w.pod, spec, container.Inputs{
+	config, err := container.NewConfig(w.pod(), spec, container.Inputs{
 		Services: services,
 		Image:    img.Config, ImageRef: img.Ref, ImageID: img.ID, Module: img.Module, Attempt: a.Attempt,
 		PodIP: sb.IP(), HostIP: w.cfg.Node.HostIP,
@@ -299,6 +299,11 @@ func containerSpec(pod *corev1.Pod, name string) *corev1.Container {
 			if list[i].Name == name {
 				return &list[i]
 			}
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		if c := &pod.Spec.EphemeralContainers[i]; c.Name == name {
+			return (*corev1.Container)(&c.EphemeralContainerCommon)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -65,7 +66,8 @@ type Node struct {
 // A Worker runs one pod. Its methods are safe for concurrent use.
 type Worker struct {
 	cfg  Config
-	pod  *corev1.Pod // the defaulted spec; never changed
+	uid  types.UID
+	spec atomic.Pointer[corev1.Pod] // what it points to is never changed
 	ctx  context.Context
 	stop context.CancelFunc
 	done chan struct{}
@@ -89,23 +91,20 @@ type attempt struct {
 func Start(ctx context.Context, cfg Config, pod *corev1.Pod) *Worker {
 	w := &Worker{
 		cfg:        cfg,
-		pod:        pod.DeepCopy(),
+		uid:        pod.UID,
 		done:       make(chan struct{}),
 		notify:     make(chan struct{}, 1),
 		containers: make(map[lifecycle.ContainerRef]*attempt),
 	}
+	w.spec.Store(pod.DeepCopy())
 	w.ctx, w.stop = context.WithCancel(ctx)
 	w.report(lifecycle.PodAdmitted{At: time.Now()})
 	go w.run()
 	return w
 }
 
-// Delete asks the pod to end within grace. A later call can only shorten it.
-func (w *Worker) Delete(grace time.Duration) {
-	now := time.Now()
-	w.cfg.Store.SetDeletion(w.pod.UID, now.Add(grace), grace)
-	w.report(lifecycle.PodDeleted{At: now, Grace: grace})
-}
+// pod is the defaulted definition as it is now.
+func (w *Worker) pod() *corev1.Pod { return w.spec.Load() }
 
 // Kill ends every running container at once: what comes after the grace
 // period, now.
@@ -171,18 +170,18 @@ func (w *Worker) run() {
 		facts = w.takeFacts(facts)
 		for _, f := range facts {
 			var events []lifecycle.Event
-			observed, events = observed.Apply(w.pod, f)
+			observed, events = observed.Apply(w.pod(), f)
 			w.tell(f, events)
 		}
 		now := time.Now()
 		if observed.Revision != shown || !stale.IsZero() && !now.Before(stale) {
 			shown = observed.Revision
-			if s := lifecycle.Status(w.pod, observed, now); !equality.Semantic.DeepEqual(s, status) {
+			if s := lifecycle.Status(w.pod(), observed, now); !equality.Semantic.DeepEqual(s, status) {
 				status = s
-				w.cfg.Store.SetStatus(w.pod.UID, s)
+				w.cfg.Store.SetStatus(w.pod().UID, s)
 			}
 		}
-		plan := lifecycle.Decide(w.pod, observed, now)
+		plan := lifecycle.Decide(w.pod(), observed, now)
 		stale = plan.Stale
 		if plan.Finished {
 			return
@@ -205,13 +204,13 @@ func (w *Worker) run() {
 
 func (w *Worker) tell(f lifecycle.Fact, events []lifecycle.Event) {
 	for _, e := range events {
-		recorded := w.cfg.Store.RecordEvent(w.pod, "kubelet", e)
+		recorded := w.cfg.Store.RecordEvent(w.pod(), "kubelet", e)
 		if w.cfg.OnEvent != nil {
 			w.cfg.OnEvent(recorded)
 		}
 	}
 	if w.cfg.OnProgress != nil {
-		w.cfg.OnProgress(w.pod, f)
+		w.cfg.OnProgress(w.pod(), f)
 	}
 }
 
@@ -225,10 +224,10 @@ func (w *Worker) abandon() {
 		return
 	}
 	if err := sb.Remove(context.Background()); err != nil {
-		w.cfg.Log.Warn("removing the sandbox of an abandoned pod", "pod", w.pod.Name, "error", err)
+		w.cfg.Log.Warn("removing the sandbox of an abandoned pod", "pod", w.pod().Name, "error", err)
 	}
-	if err := w.cfg.Volumes.Unmount(w.pod.UID); err != nil {
-		w.cfg.Log.Warn("unmounting the volumes of an abandoned pod", "pod", w.pod.Name, "error", err)
+	if err := w.cfg.Volumes.Unmount(w.pod().UID); err != nil {
+		w.cfg.Log.Warn("unmounting the volumes of an abandoned pod", "pod", w.pod().Name, "error", err)
 	}
 }
 

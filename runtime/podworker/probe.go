@@ -40,7 +40,7 @@ func (w *Worker) target(ref lifecycle.ContainerRef) (target, bool) {
 	if c == nil || w.sandbox == nil {
 		return target{}, false
 	}
-	t := target{spec: containerSpec(w.pod, ref.Name), container: c.Container, sandbox: w.sandbox, podIP: w.sandbox.IP()}
+	t := target{spec: containerSpec(w.pod(), ref.Name), container: c.Container, sandbox: w.sandbox, podIP: w.sandbox.IP()}
 	if t.podIP == "" {
 		t.podIP = w.cfg.Node.HostIP
 	}
@@ -108,7 +108,7 @@ func (w *Worker) runHook(ctx context.Context, a lifecycle.RunHook) {
 		handler = t.spec.Lifecycle.PreStop
 		w.report(lifecycle.ContainerStopping{At: time.Now(), Container: a.ContainerRef})
 	}
-	fallback, err := t.hook(ctx, handler, w.pod)
+	fallback, err := t.hook(ctx, handler, w.pod())
 	if ctx.Err() != nil {
 		return
 	}

@@ -115,7 +115,7 @@ func TestWorkerHOOK02_PostStartFails(t *testing.T) {
 		var waiting *corev1.ContainerStateWaiting
 		final, s := play(t, n, pod, 5*time.Second, func(w *Worker) {
 			time.Sleep(500 * time.Millisecond)
-			waiting = w.cfg.Store.Pod(w.pod.UID).Status.ContainerStatuses[0].State.Waiting
+			waiting = w.cfg.Store.Pod(w.uid).Status.ContainerStatuses[0].State.Waiting
 		})
 		want := `Exec lifecycle hook ([sh -c exit 1]) for Container "a" in Pod "p_default(u)" failed - error: command 'sh -c exit 1' exited with 1: oh, message: "oh"`
 		if waiting == nil || waiting.Reason != "PostStartHookError" || waiting.Message != want {

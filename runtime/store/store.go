@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -89,27 +88,17 @@ func (s *Store) Pods() []*corev1.Pod {
 // SetStatus replaces a pod's status. A status of a pod that is not there is
 // dropped: its worker is about to learn of the removal.
 func (s *Store) SetStatus(uid types.UID, status corev1.PodStatus) {
-	s.update(uid, func(p *corev1.Pod) { status.DeepCopyInto(&p.Status) })
+	s.update(uid, func(p *corev1.Pod) bool { status.DeepCopyInto(&p.Status); return true })
 }
 
-// SetDeletion records that a pod is being deleted: the time by which it should
-// be gone, and the grace that time was computed from (DEL-01).
-func (s *Store) SetDeletion(uid types.UID, by time.Time, grace time.Duration) {
-	s.update(uid, func(p *corev1.Pod) {
-		seconds := int64(grace / time.Second)
-		t := metav1Time(by)
-		p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &t, &seconds
-	})
-}
-
-func (s *Store) update(uid types.UID, change func(*corev1.Pod)) {
+// update has change work on a pod, and tells of it if it returns true.
+func (s *Store) update(uid types.UID, change func(*corev1.Pod) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, ok := s.pods[uid]
-	if !ok {
+	if !ok || !change(p) {
 		return
 	}
-	change(p)
 	p.ResourceVersion = s.nextVersion()
 	s.notify(uid)
 }

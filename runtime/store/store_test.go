@@ -70,8 +70,7 @@ func TestWatchCoalescesAndNeverBlocksWriters(t *testing.T) {
 func TestDeletionIsInWholeSeconds(t *testing.T) {
 	s := New()
 	s.AddPod(pod("a"))
-	by := time.Unix(100, 999)
-	s.SetDeletion("uid-a", by, 30*time.Second)
+	s.Delete("uid-a", time.Unix(70, 999), 30*time.Second)
 	p := s.Pod("uid-a")
 	if p.DeletionTimestamp.UnixNano() != 100e9 || *p.DeletionGracePeriodSeconds != 30 {
 		t.Errorf("deletion = %v, grace %d", p.DeletionTimestamp, *p.DeletionGracePeriodSeconds)
