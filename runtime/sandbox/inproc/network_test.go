@@ -14,7 +14,6 @@ import (
 	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
 
-
 // echoServer and echoClient use WasmEdge's version 1 and version 2.
 const echoDeclarations = `
 #include <stdint.h>
