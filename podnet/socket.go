@@ -109,13 +109,6 @@ func (s *Socket) ports() *ports {
 	return &s.ns.udp
 }
 
-func (s *Socket) proto() Proto {
-	if s.kind == Stream {
-		return TCP
-	}
-	return UDP
-}
-
 // userForm is an address as the socket's user sees it.
 func (s *Socket) userForm(a netip.AddrPort) netip.AddrPort {
 	if s.family == IPv6 && a.Addr().Is4() {
