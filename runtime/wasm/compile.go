@@ -15,8 +15,9 @@ import (
 
 const (
 	// A module has compileTime of the processor for every compileTimeBytes of
-	// it or part of them: five times what ordinary ones take.
-	compileTime      = 10 * time.Second
+	// it or part of them: ten times what ordinary ones take on a server, and
+	// twice what they take on a small board.
+	compileTime      = 20 * time.Second
 	compileTimeBytes = 4 << 20
 	// compileWorkers compile one module. With one only, wazero could not be
 	// stopped before the end.
@@ -102,7 +103,7 @@ func causeOf(ctx context.Context, err error) error {
 func (e *Engine) compileLimit(n int) time.Duration {
 	each := e.config.CompileTime
 	if each == 0 {
-		each = compileTime
+		each = slowdown * compileTime
 	}
 	return each * time.Duration(1+n/compileTimeBytes)
 }
