@@ -52,6 +52,22 @@ func open(t *testing.T, a *Accounting, milli int64) *Account {
 	return c
 }
 
+func begin(c *Account) *Stint {
+	s := c.Stint()
+	s.Begin(Now())
+	return s
+}
+
+// flush charges what the calling thread has run so far.
+func flush(a *Accounting) {
+	t := a.current(procPin())
+	if a.mechanism == ThreadClock {
+		t.event.Store(0) // or a recent reading of the clock would do
+	}
+	a.settle(t, Now())
+	procUnpin()
+}
+
 // spin runs for about d on an idle processor: an amount of work, so that the CPU
 // time does not depend on who else runs. It makes no system call, which would
 // have the kernel bring its count up to date.
@@ -70,12 +86,12 @@ var sink atomic.Int64
 func TestSumIsTheThreads(t *testing.T) {
 	patterns := map[string]func(a, b *Account){
 		"spinning": func(a, _ *Account) {
-			s := a.Begin()
+			s := begin(a)
 			for range 20 {
 				spin(2 * time.Millisecond)
-				s.Check()
+				s.Check(Now())
 			}
-			s.End()
+			s.End(Now())
 		},
 		"sleeping": func(a, b *Account) {
 			r, w, err := os.Pipe()
@@ -92,9 +108,9 @@ func TestSumIsTheThreads(t *testing.T) {
 			}()
 			for buf := make([]byte, 1); ; {
 				for _, c := range []*Account{a, b} {
-					s := c.Begin()
+					s := begin(c)
 					spin(20 * time.Microsecond)
-					s.End()
+					s.End(Now())
 				}
 				if n, _ := r.Read(buf); n == 0 {
 					return
@@ -103,12 +119,12 @@ func TestSumIsTheThreads(t *testing.T) {
 		},
 		"switching": func(a, b *Account) {
 			for range 5000 {
-				s := a.Begin()
+				s := begin(a)
 				sink.Add(1)
-				s.End()
-				s = b.Begin()
+				s.End(Now())
+				s = begin(b)
 				spin(4 * time.Microsecond)
-				s.End()
+				s.End(Now())
 			}
 		},
 		"system calls": func(a, _ *Account) {
@@ -119,49 +135,62 @@ func TestSumIsTheThreads(t *testing.T) {
 			defer f.Close()
 			buf := make([]byte, 4096)
 			for range 100 {
-				s := a.Begin()
+				s := begin(a)
 				for range 100 {
 					f.Read(buf)
-					s.Check()
+					s.Check(Now())
 				}
-				s.End()
+				s.End(Now())
 			}
 		},
 	}
 	mechanisms(t, func(t *testing.T, openWith func(*testing.T, Config) *Accounting) {
 		for name, pattern := range patterns {
 			t.Run(name, func(t *testing.T) {
-				accounting := openWith(t, Config{Containers: 4})
-				a, b := open(t, accounting, 0), open(t, accounting, 0)
-				var thread, before, after time.Duration
-				all := func() time.Duration { return a.Usage().CPU + b.Usage().CPU + accounting.Host().CPU }
-				done := make(chan struct{})
-				go func() {
-					defer close(done)
-					runtime.LockOSThread() // and the thread ends with the goroutine
-					s := a.Begin()
-					s.End()
-					// Reading the clock has the kernel bring its count up to date,
-					// and the program with it.
-					began := threadTime()
-					before = all()
-					pattern(a, b)
-					s = a.Begin()
-					s.End()
-					thread = time.Duration(threadTime() - began)
-					after = all()
-				}()
-				<-done
-				ua, ub, host := a.Close(), b.Close(), accounting.Host()
-				sum := after - before
-				off := 100 * (sum.Seconds() - thread.Seconds()) / thread.Seconds()
-				t.Logf("thread %v, containers %v + %v, host %v: %+.3f %%; waited %v", thread, ua.CPU, ub.CPU, host.CPU, off, ua.Wait+ub.Wait)
-				if off > 1 || off < -1 {
-					t.Errorf("the sum is off by %.2f %%", off)
+				// What the kernel does on the thread between the two clocks that are
+				// compared counts in one of them only: a mistake of the accounting
+				// is there each time.
+				for attempt := 1; ; attempt++ {
+					off := sumOff(t, openWith(t, Config{Containers: 4}), pattern)
+					if off <= 1 && off >= -1 {
+						return
+					}
+					if attempt == 5 {
+						t.Fatalf("the sum is off by %.2f %%", off)
+					}
 				}
 			})
 		}
 	})
+}
+
+// sumOff runs a pattern on a thread of its own and returns by how many percent
+// what is accounted for exceeds what the thread's clock says.
+func sumOff(t *testing.T, accounting *Accounting, pattern func(a, b *Account)) float64 {
+	a, b := open(t, accounting, 0), open(t, accounting, 0)
+	var thread, before, after time.Duration
+	all := func() time.Duration { return a.Usage().CPU + b.Usage().CPU + accounting.Host().CPU }
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and the thread ends with the goroutine
+		s := begin(a)
+		s.End(Now())
+		// Reading the clock has the kernel bring its count up to date,
+		// and the program with it.
+		began := threadTime()
+		before = all()
+		pattern(a, b)
+		s = begin(a)
+		s.End(Now())
+		thread = time.Duration(threadTime() - began)
+		after = all()
+	}()
+	<-done
+	ua, ub, host := a.Close(), b.Close(), accounting.Host()
+	off := 100 * ((after - before).Seconds() - thread.Seconds()) / thread.Seconds()
+	t.Logf("thread %v, containers %v + %v, host %v: %+.3f %%; waited %v", thread, ua.CPU, ub.CPU, host.CPU, off, ua.Wait+ub.Wait)
+	return off
 }
 
 // What ran before a change of owner is the old one's, though the scheduler
@@ -175,12 +204,12 @@ func TestHandOver(t *testing.T) {
 			defer close(done)
 			runtime.LockOSThread()
 			for range 100 {
-				s := a.Begin()
+				s := begin(a)
 				spin(900 * time.Microsecond)
-				s.End()
-				s = b.Begin()
+				s.End(Now())
+				s = begin(b)
 				spin(100 * time.Microsecond)
-				s.End()
+				s.End(Now())
 			}
 		}()
 		<-done
@@ -197,10 +226,10 @@ func TestRES05Quota(t *testing.T) {
 		a := openWith(t, Config{Containers: 4})
 		c := open(t, a, 100) // 10 ms
 		defer c.Close()
-		s := c.Begin()
-		for !s.Check() {
+		s := begin(c)
+		for !s.Check(Now()) {
 		}
-		s.End()
+		s.End(Now())
 		if u := c.Usage(); u.CPU < 10*time.Millisecond {
 			t.Errorf("RES-05 spent after %v", u.CPU)
 		}
@@ -212,21 +241,21 @@ func TestRES05Quota(t *testing.T) {
 		for c.Wait(true) > 0 {
 			runtime.Gosched()
 		}
-		s = c.Begin()
-		if s.Check() {
+		s = begin(c)
+		if s.Check(Now()) {
 			t.Error("RES-05 still spent in the next period")
 		}
-		s.End()
+		s.End(Now())
 		if got := c.Usage().Throttled; got.Periods < 1 || got.Throttled < 1 || got.Time < wait/2 {
 			t.Errorf("RES-05 %+v", got)
 		}
 		c.SetBandwidth(cgroup.Bandwidth{})
-		s = c.Begin()
+		s = begin(c)
 		spin(15 * time.Millisecond)
-		if s.Check() {
+		if s.Check(Now()) {
 			t.Error("RES-20 spent without a limit")
 		}
-		s.End()
+		s.End(Now())
 	})
 }
 
@@ -249,9 +278,9 @@ func TestSpentRecord(t *testing.T) {
 		}
 		got <- r
 	}()
-	s := c.Begin()
+	s := begin(c)
 	spin(20 * time.Millisecond)
-	s.End()
+	s.End(Now())
 	if r := <-got; r.Account != c || r.CPU < 0 {
 		t.Errorf("%+v", r)
 	} else {
@@ -273,11 +302,11 @@ func TestEntriesAreReused(t *testing.T) {
 		a := openWith(t, Config{Containers: capacity})
 		for range 1000 {
 			c := open(t, a, 10)
-			s := c.Begin()
-			for !s.Check() {
+			s := begin(c)
+			for !s.Check(Now()) {
 				break
 			}
-			s.End()
+			s.End(Now())
 			if u := c.Close(); u.CPU > time.Second {
 				t.Fatalf("%+v", u)
 			}
@@ -296,10 +325,10 @@ func TestEntriesAreReused(t *testing.T) {
 		for i := range 200 { // each in a thread of its own, which ends
 			wg.Go(func() {
 				runtime.LockOSThread()
-				s := all[i%capacity].Begin()
+				s := begin(all[i%capacity])
 				spin(50 * time.Microsecond)
-				s.Check()
-				s.End()
+				s.Check(Now())
+				s.End(Now())
 			})
 		}
 		wg.Wait()
@@ -328,17 +357,19 @@ func BenchmarkStint(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.Run("begin-end/"+m.String(), func(b *testing.B) {
+			s := c.Stint()
 			for b.Loop() {
-				s := c.Begin()
-				s.End()
+				now := Now()
+				s.Begin(now)
+				s.End(now)
 			}
 		})
 		b.Run("check/"+m.String(), func(b *testing.B) {
-			s := c.Begin()
-			for b.Loop() {
-				s.Check()
+			s := begin(c)
+			for now := Now(); b.Loop(); now += 250_000 {
+				s.Check(now)
 			}
-			s.End()
+			s.End(Now())
 		})
 		a.Close()
 	}

@@ -57,7 +57,7 @@ func init() {
 
 // memoryFor is the limit of a process for a module of n bytes.
 func memoryFor(n int) int64 {
-	return min(compileMemory+compileMemoryFactor*int64(n), mostCompileMemory)
+	return slowdown * min(compileMemory+compileMemoryFactor*int64(n), mostCompileMemory)
 }
 
 // compileElsewhere has a process compile a module into a cache's directory. The

@@ -2,5 +2,6 @@
 
 package wasm
 
-// slowdown is how much longer the race detector makes compiling take, at most.
+// slowdown is how much more time and memory compiling takes, at most, under the
+// race detector.
 const slowdown = 10
