@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,9 @@ func TestScripts(t *testing.T) {
 	}
 	// Shared by all scripts, so that the module is compiled once.
 	data := t.TempDir()
+	if raceEnabled {
+		t.Setenv("WASMPOD_INTERPRETER", "true")
+	}
 	for _, args := range [][]string{
 		{"image", "build", "--data-dir", data, "-t", "busybox", "-t", "busybox:1.28", busybox},
 		{"run", "--data-dir", data, "busybox", "--", "true"}, // compiles it
@@ -41,8 +45,17 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("..", "..", "test", "scripts"),
 		RequireExplicitExec: true,
+		Condition: func(name string) (bool, error) {
+			if name == "race" {
+				return raceEnabled, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
+		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("WASMPOD_DATA_DIR", data)
+			if raceEnabled {
+				env.Setenv("WASMPOD_INTERPRETER", "true")
+			}
 			// Scripts have no home, which is where Go would keep what it compiles.
 			if out, err := exec.Command("go", "env", "GOCACHE").Output(); err == nil {
 				env.Setenv("GOCACHE", strings.TrimSpace(string(out)))
