@@ -1,0 +1,6 @@
+//go:build race
+
+package main
+
+// raceEnabled: compiled under the race detector, guests take too long to compile.
+const raceEnabled = true
