@@ -179,10 +179,12 @@ func (i *Instance) run(ctx *guestContext) (exit Exit) {
 	}
 	defer mod.Close(context.WithoutCancel(ctx))
 	i.mod = mod
+	dropSystem(mod)
 	defer i.meter.read(mod)
 	i.checkMemory(mod) // tables
 	ctx.Safepoint()    // it may have been killed or signalled meanwhile
 	entry := mod.ExportedFunction(entryName)
+	shrinkStack(entry)
 	i.outside.enter(entry)
 	_, err = entry.Call(ctx)
 	return i.exitOf(err)
@@ -322,6 +324,7 @@ func (i *Instance) handle(ctx context.Context) {
 			sig := uint64(bits.TrailingZeros64(set) + 1)
 			// A new function each time: one that runs cannot be called again.
 			handler := i.mod.ExportedFunction(handlerName)
+			shrinkStack(handler)
 			before := i.outside.enter(handler)
 			_, err := handler.Call(ctx, sig)
 			i.outside.stack = before

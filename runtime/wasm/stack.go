@@ -1,0 +1,89 @@
+package wasm
+
+import (
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/tetratelabs/wazero/api"
+)
+
+// firstStack is how many bytes of stack a guest begins with. wazero gives each
+// call 10,240, most of which most guests never need, and has no setting for it.
+// A stack that is too small is doubled by wazero itself, which copies it: code
+// compiled by it checks the room left in every prologue and before every call
+// of the host, so that a small stack takes no path that a large one would not
+// take near its end.
+const firstStack = 1 << 10
+
+// stackLayout is where in wazero's call engine (internal/engine/wazevo) the
+// stack of a call is kept.
+type stackLayout struct {
+	engine             reflect.Type
+	stack, top, bottom uintptr // offsets of fields
+	ok                 bool
+}
+
+var knownStackLayout atomic.Pointer[stackLayout]
+
+// stackLayoutOf looks for the fields by name and type. Those of another version
+// of wazero, or of its interpreter, which has no such stack, are not ok.
+func stackLayoutOf(engine reflect.Type) *stackLayout {
+	if l := knownStackLayout.Load(); l != nil && l.engine == engine {
+		return l
+	}
+	l := &stackLayout{engine: engine}
+	defer knownStackLayout.Store(l)
+	if engine.Kind() != reflect.Pointer || engine.Elem().Kind() != reflect.Struct || !strings.HasSuffix(engine.Elem().PkgPath(), "/wazevo") {
+		return l
+	}
+	s := engine.Elem()
+	stack, hasStack := s.FieldByName("stack")
+	top, hasTop := s.FieldByName("stackTop")
+	context, hasContext := s.FieldByName("execCtx")
+	if !hasStack || !hasTop || !hasContext || context.Type.Kind() != reflect.Struct {
+		return l
+	}
+	bottom, hasBottom := context.Type.FieldByName("stackBottomPtr")
+	l.ok = hasBottom && stack.Type == reflect.TypeFor[[]byte]() && top.Type == reflect.TypeFor[uintptr]() && bottom.Type == reflect.TypeFor[*byte]()
+	l.stack, l.top, l.bottom = stack.Offset, top.Offset, context.Offset+bottom.Offset
+	return l
+}
+
+// alignedTop is where wazero lets a stack begin: stacks grow downwards.
+func alignedTop(stack []byte) uintptr {
+	return uintptr(unsafe.Pointer(&stack[len(stack)-1])) &^ 15
+}
+
+// shrinkStack gives a function that has not been called yet, and takes and
+// returns no more than a few values, a small stack. It does nothing and is false
+// where wazero keeps its stack in another way than it is known here.
+//
+// Nothing else points into a stack before the first call. Afterwards wazero's
+// own fields and the frames in it do, and wazero adjusts them when it grows.
+func shrinkStack(f api.Function) bool {
+	l := stackLayoutOf(reflect.TypeOf(f))
+	if !l.ok {
+		return false
+	}
+	p := reflect.ValueOf(f).UnsafePointer()
+	stack := (*[]byte)(unsafe.Add(p, l.stack))
+	top := (*uintptr)(unsafe.Add(p, l.top))
+	bottom := (**byte)(unsafe.Add(p, l.bottom))
+	if len(*stack) <= firstStack || *top != alignedTop(*stack) || *bottom != unsafe.SliceData(*stack) {
+		return false
+	}
+	*stack = make([]byte, firstStack)
+	*top = alignedTop(*stack)
+	*bottom = unsafe.SliceData(*stack)
+	return true
+}
+
+// dropSystem frees what wazero makes for a host of WASI, a table of files above
+// all: this one has its own.
+func dropSystem(mod api.Module) {
+	if s := field(mod, "Sys"); s.IsValid() && s.CanSet() && s.Kind() == reflect.Pointer {
+		s.SetZero()
+	}
+}
