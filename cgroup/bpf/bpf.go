@@ -45,24 +45,38 @@ type Config struct {
 	// NoTick leaves it to context switches and safepoints to charge threads:
 	// nothing is seen of a long system call until it ends.
 	NoTick bool
+	// Delay, if not zero, has the programs loaded this long after the first account
+	// was opened, which takes some 25 ms of processor time then. Until that the
+	// mechanism is ThreadClock. Nothing of what is counted is lost.
+	Delay time.Duration
 }
 
 // Accounting charges the threads of this process. Its methods are safe for
 // concurrent use.
 type Accounting struct {
-	mechanism  Mechanism
-	missing    []error
+	cfg        Config
+	mechanism  atomic.Int32
 	threads    []thread
 	containers []container
-	close      func() error
-	spent      func() (Spent, error)
-	dropped    func() uint64
+	places     [maxPlaces]place
 	unplaced   atomic.Int64 // stints without an entry
+	loading    sync.Once
+	start      sync.Once // of the delay
 
-	mu   sync.Mutex
-	free []uint32 // first in, first out: late charges find nobody new in their place
-	next uint32
-	open map[uint32]*Account
+	mu      sync.Mutex
+	shared  tables // threads and containers, where the kernel has them too
+	missing []error
+	program program
+	free    []uint32 // first in, first out: late charges find nobody new in their place
+	next    uint32
+	open    map[uint32]*Account
+}
+
+// program is what is loaded; any function may be nil.
+type program struct {
+	close   func() error
+	spent   func() (Spent, error)
+	dropped func() uint64
 }
 
 // ErrFull is returned if more containers are open than configured.
@@ -75,27 +89,53 @@ func Open(cfg Config) *Accounting {
 		cfg.Containers = DefaultContainers
 	}
 	cfg.Containers = min(cfg.Containers, math.MaxInt32-1)
-	a := &Accounting{next: 1, open: map[uint32]*Account{}}
-	for m := max(cfg.Mechanism, BTFTracepoint); m < ThreadClock; m++ {
-		err := a.load(m, cfg)
-		if err == nil {
-			a.mechanism = m
-			return a
+	cfg.Mechanism = max(cfg.Mechanism, BTFTracepoint)
+	a := &Accounting{cfg: cfg, next: 1, open: map[uint32]*Account{}}
+	a.mechanism.Store(int32(ThreadClock))
+	if cfg.Mechanism < ThreadClock {
+		if err := a.share(); err != nil {
+			a.missing = append(a.missing, err)
 		}
-		a.missing = append(a.missing, err)
 	}
-	a.mechanism = ThreadClock
-	a.threads = make([]thread, maxThreads)
-	a.containers = make([]container, cfg.Containers+1)
+	switch {
+	case a.containers == nil:
+		a.threads = make([]thread, maxThreads)
+		a.containers = make([]container, cfg.Containers+1)
+	case cfg.Delay == 0:
+		a.loading.Do(a.loadBest)
+	}
 	return a
 }
 
+// loadBest goes over from the thread's clock to a program. Both use the tables
+// in the same way: a thread's claims are less than what its count has grown by,
+// and whoever reads that next charges the rest.
+func (a *Accounting) loadBest() {
+	for m := a.cfg.Mechanism; m < ThreadClock; m++ {
+		p, err := a.load(m)
+		a.mu.Lock()
+		if err != nil {
+			a.missing = append(a.missing, err)
+		} else {
+			a.program = p
+		}
+		a.mu.Unlock()
+		if err == nil {
+			return
+		}
+	}
+}
+
 // Mechanism is what is in force.
-func (a *Accounting) Mechanism() Mechanism { return a.mechanism }
+func (a *Accounting) Mechanism() Mechanism { return Mechanism(a.mechanism.Load()) }
 
 // Missing is why better mechanisms are not in force: each error names one and
-// says what it lacks.
-func (a *Accounting) Missing() []error { return a.missing }
+// says what it lacks. With a Delay nothing is known before it is over.
+func (a *Accounting) Missing() []error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.missing[:len(a.missing):len(a.missing)]
+}
 
 // Unplaced is how often a thread could not be charged to a container because
 // the table of threads was full there.
@@ -104,13 +144,20 @@ func (a *Accounting) Unplaced() int64 { return a.unplaced.Load() }
 // Host is the usage of threads that have served containers, while they did not.
 func (a *Accounting) Host() Usage { return a.containers[0].usage() }
 
-// Close detaches the programs. Accounts and stints stay valid, but count
-// nothing exactly any more.
+// Close detaches the programs; from then on the mechanism is ThreadClock. The
+// memory of the tables is kept, since a stint may be under way.
 func (a *Accounting) Close() error {
-	if a.close == nil {
+	a.loading.Do(func() {}) // it is over, or does not begin any more
+	a.mu.Lock()
+	p := a.program
+	a.program = program{}
+	a.mu.Unlock()
+	if p.close == nil {
 		return nil
 	}
-	return a.close()
+	err := p.close()
+	a.mechanism.Store(int32(ThreadClock))
+	return err
 }
 
 // Usage is what a container has used since its account was opened.
@@ -145,6 +192,9 @@ type Account struct {
 
 // NewAccount opens an account for a container with this bandwidth.
 func (a *Accounting) NewAccount(b cgroup.Bandwidth) (*Account, error) {
+	if a.cfg.Delay > 0 && a.shared != nil {
+		a.start.Do(func() { time.AfterFunc(a.cfg.Delay, func() { a.loading.Do(a.loadBest) }) })
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var index uint32
@@ -272,18 +322,24 @@ type Spent struct {
 // the mechanism has no program. The records that found no room are counted by
 // Dropped; charges and limits do not depend on them.
 func (a *Accounting) NextSpent() (Spent, error) {
-	if a.spent == nil {
+	a.mu.Lock()
+	spent := a.program.spent
+	a.mu.Unlock()
+	if spent == nil {
 		return Spent{}, errors.ErrUnsupported
 	}
-	return a.spent()
+	return spent()
 }
 
 // Dropped is how many records were lost because nobody read them.
 func (a *Accounting) Dropped() uint64 {
-	if a.dropped == nil {
+	a.mu.Lock()
+	dropped := a.program.dropped
+	a.mu.Unlock()
+	if dropped == nil {
 		return 0
 	}
-	return a.dropped()
+	return dropped()
 }
 
 // account finds who an owner is, nil if it is gone.

@@ -61,7 +61,7 @@ func begin(c *Account) *Stint {
 // flush charges what the calling thread has run so far.
 func flush(a *Accounting) {
 	t := a.current(procPin())
-	if a.mechanism == ThreadClock {
+	if a.Mechanism() == ThreadClock {
 		t.event.Store(0) // or a recent reading of the clock would do
 	}
 	a.settle(t, Now())
@@ -278,9 +278,14 @@ func TestSpentRecord(t *testing.T) {
 		}
 		got <- r
 	}()
+	// No other thread may go on with this goroutine: there is no safepoint.
+	runtime.LockOSThread()
 	s := begin(c)
-	spin(20 * time.Millisecond)
+	for len(got) == 0 {
+		spin(time.Millisecond)
+	}
 	s.End(Now())
+	runtime.UnlockOSThread()
 	if r := <-got; r.Account != c || r.CPU < 0 {
 		t.Errorf("%+v", r)
 	} else {
@@ -343,6 +348,48 @@ func TestEntriesAreReused(t *testing.T) {
 			t.Errorf("%d stints were not placed", n)
 		}
 	})
+}
+
+// Stints and sums go on while the mechanism changes under them.
+func TestLateLoading(t *testing.T) {
+	a := Open(Config{Containers: 4, Delay: time.Millisecond})
+	defer a.Close()
+	if m := a.Mechanism(); m != ThreadClock {
+		t.Fatalf("%v before the delay", m)
+	}
+	if a.shared == nil {
+		missing(t, a.Missing()[0])
+	}
+	c := open(t, a, 0)
+	var thread, accounted time.Duration
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		flush(a)
+		began, before := threadTime(), c.Usage().CPU+a.Host().CPU
+		s := begin(c)
+		for a.Mechanism() == ThreadClock || c.Usage().CPU < 100*time.Millisecond {
+			spin(50 * time.Microsecond)
+			s.Check(Now())
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+		for c.Usage().CPU < 150*time.Millisecond {
+			spin(50 * time.Microsecond)
+			s.Check(Now())
+		}
+		s.End(Now())
+		flush(a)
+		thread, accounted = time.Duration(threadTime()-began), c.Usage().CPU+a.Host().CPU-before
+	}()
+	<-done
+	off := 100 * (accounted.Seconds()/thread.Seconds() - 1)
+	t.Logf("thread %v, accounted %+.3f %%", thread, off)
+	if off > 1 || off < -1 {
+		t.Errorf("the sum is off by %.2f %%", off)
+	}
 }
 
 func BenchmarkStint(b *testing.B) {

@@ -15,6 +15,8 @@ func threadTime() int64 { return nanotime() }
 
 func threadLives(uint32) bool { return true }
 
-func (a *Accounting) load(m Mechanism, _ Config) error {
-	return errors.New(m.String() + ": BPF is there on Linux only")
-}
+type tables any
+
+func (a *Accounting) share() error { return errors.New("BPF is there on Linux only") }
+
+func (a *Accounting) load(Mechanism) (program, error) { return program{}, errors.ErrUnsupported }

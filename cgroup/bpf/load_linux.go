@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"sync"
 	"time"
 	"unsafe"
 
@@ -20,31 +19,63 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// load loads and attaches the programs and maps their tables. They are detached
-// by Close or, as the kernel does it, when the process ends in whatever way.
-func (a *Accounting) load(m Mechanism, cfg Config) (err error) {
+// tables are the maps that user space and the programs share.
+type tables map[string]*ebpf.Map
+
+// share puts the tables where programs can have them, too.
+func (a *Accounting) share() error {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return fmt.Errorf("BPF: %w", explain(err))
+	}
+	threads, err := newTable(&a.threads, "threads", maxThreads)
+	if err != nil {
+		return err
+	}
+	containers, err := newTable(&a.containers, "containers", a.cfg.Containers+1)
+	if err != nil {
+		return errors.Join(err, threads.Close())
+	}
+	a.shared = tables{"threads": threads, "containers": containers}
+	return nil
+}
+
+// newTable makes an array and maps it. It stays mapped: a stint may be under way
+// when the Accounting is closed.
+func newTable[T any](mapped *[]T, name string, n int) (*ebpf.Map, error) {
+	m, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: name, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(*new(T))), MaxEntries: uint32(n), Flags: unix.BPF_F_MMAPABLE,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("BPF: table of %s: %w", name, explain(err))
+	}
+	if *mapped, err = mapTable[T](m); err != nil {
+		return nil, errors.Join(fmt.Errorf("BPF: %w", explain(err)), m.Close())
+	}
+	return m, nil
+}
+
+// load loads and attaches the programs. They are detached when they are closed
+// or, as the kernel does it, when the process ends in whatever way.
+func (a *Accounting) load(m Mechanism) (_ program, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%v: %w", m, explain(err))
 		}
 	}()
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return err
-	}
 	spec, err := loadAccount()
 	if err != nil {
-		return err
+		return program{}, err
 	}
-	spec.Maps["containers"].MaxEntries = uint32(cfg.Containers + 1)
+	spec.Maps["containers"].MaxEntries = uint32(a.cfg.Containers + 1)
 	prefix := map[Mechanism]string{BTFTracepoint: "btf_", RawTracepoint: "raw_"}[m]
 	for name := range spec.Programs {
 		if name != "whoami" && name[:len(prefix)] != prefix {
 			delete(spec.Programs, name)
 		}
 	}
-	collection, err := ebpf.NewCollection(spec)
+	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: a.shared})
 	if err != nil {
-		return err
+		return program{}, err
 	}
 	var closers []func() error
 	closeAll := func() error {
@@ -58,31 +89,26 @@ func (a *Accounting) load(m Mechanism, cfg Config) (err error) {
 	defer func() {
 		if err != nil {
 			closeAll()
+			a.mechanism.Store(int32(ThreadClock))
 		}
 	}()
 	closers = append(closers, func() error { collection.Close(); return nil })
 
 	if _, err := collection.Programs["whoami"].Run(&ebpf.RunOptions{}); err != nil {
-		return fmt.Errorf("run a program: %w", err)
-	}
-	// The tables stay mapped: a stint may be under way when Close is called.
-	threads, err := mapTable[thread](collection.Maps["threads"])
-	if err != nil {
-		return err
-	}
-	containers, err := mapTable[container](collection.Maps["containers"])
-	if err != nil {
-		return err
+		return program{}, fmt.Errorf("run a program: %w", err)
 	}
 	records, err := ringbuf.NewReader(collection.Maps["events"])
 	if err != nil {
-		return err
+		return program{}, err
 	}
 	closers = append(closers, records.Close)
+	// Before and after a program is attached threads only claim, by the clock: what
+	// it sees first is right, and nothing is charged twice.
+	a.mechanism.Store(int32(m))
 	for _, at := range []struct{ program, tracepoint string }{
 		{"exit", "sched_process_exit"}, {"switch", "sched_switch"}, {"tick", "sched_stat_runtime"},
 	} {
-		if at.program == "tick" && cfg.NoTick {
+		if at.program == "tick" && a.cfg.NoTick {
 			continue
 		}
 		p := collection.Programs[prefix+at.program]
@@ -93,22 +119,22 @@ func (a *Accounting) load(m Mechanism, cfg Config) (err error) {
 			l, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: at.tracepoint, Program: p})
 		}
 		if err != nil {
-			return fmt.Errorf("attach to %s: %w", at.tracepoint, err)
+			return program{}, fmt.Errorf("attach to %s: %w", at.tracepoint, err)
 		}
 		closers = append(closers, l.Close)
 	}
-	a.threads, a.containers = threads, containers
-	a.close = sync.OnceValue(closeAll)
-	a.spent = func() (Spent, error) { return a.readSpent(records) }
 	dropped := collection.Variables["dropped"]
-	a.dropped = func() uint64 {
-		var n uint64
-		if dropped.Get(&n) != nil {
-			return 0
-		}
-		return n
-	}
-	return nil
+	return program{
+		close: closeAll,
+		spent: func() (Spent, error) { return a.readSpent(records) },
+		dropped: func() uint64 {
+			var n uint64
+			if dropped.Get(&n) != nil {
+				return 0
+			}
+			return n
+		},
+	}, nil
 }
 
 func (a *Accounting) readSpent(r *ringbuf.Reader) (Spent, error) {

@@ -48,10 +48,47 @@ func procPin() int
 //go:linkname procUnpin runtime.procUnpin
 func procUnpin()
 
-// current returns the entry of the thread that calls, which must be pinned; nil
-// if the table has no room.
-func (a *Accounting) current() *thread {
+// getm is the identity of the calling thread as Go knows it: two nanoseconds
+// instead of a system call.
+//
+//go:linkname getm runtime.getm
+func getm() uintptr
+
+// place is where the thread that ran last on a processor of Go's has its entry.
+// Only who is pinned to that processor uses it.
+type place struct {
+	m     atomic.Uintptr
+	tid   atomic.Uint32
+	entry atomic.Pointer[thread]
+	_     [5]uint64 // a cache line
+}
+
+const maxPlaces = 256 // processors of Go's beyond that ask the kernel every time
+
+// current returns the entry of the thread that calls, which must be pinned to p;
+// nil if the table has no room.
+func (a *Accounting) current(p int) *thread {
+	m := getm()
+	if p >= maxPlaces {
+		return a.find(threadID())
+	}
+	c := &a.places[p]
+	if c.m.Load() == m {
+		// The entry is somebody else's, or nobody's, if the thread is gone and
+		// another one has got its m.
+		if t := c.entry.Load(); t != nil && t.tid.Load() == c.tid.Load() {
+			return t
+		}
+	}
 	tid := threadID()
+	t := a.find(tid)
+	c.m.Store(m)
+	c.tid.Store(tid)
+	c.entry.Store(t)
+	return t
+}
+
+func (a *Accounting) find(tid uint32) *thread {
 	var free *thread
 	for i := range uint32(probes) {
 		t := &a.threads[(tid+i)%maxThreads]
@@ -98,32 +135,74 @@ func (a *Accounting) register(tid uint32, free *thread) *thread {
 // int32.
 const busy = 1 << 31
 
+// In the table of a host without BPF the members mean the following, and only
+// the thread itself uses them: event is when its clock was last read, sum what
+// it said then, and claimed what has been charged since.
+const (
+	// exact is how long a stint must last for the thread's clock to be read for
+	// it, and fresh how old the last reading may become.
+	exact = 20_000
+	fresh = 1_000_000
+	// brief is what a thread may have done between two stints for the second one
+	// to be charged with it: the switch to it.
+	brief = 1_000
+)
+
 // settle charges what the calling, pinned thread has run since the last event
 // or change to its owner.
-func (a *Accounting) settle(t *thread) {
-	if a.mechanism == ThreadClock {
-		now := threadTime()
-		// A reused number: the thread's clock begins anew.
-		a.charge(t.owner.Load(), max(now-t.sum.Swap(now), 0))
+func (a *Accounting) settle(t *thread, now int64) {
+	owner := t.owner.Load()
+	if a.Mechanism() == ThreadClock {
+		a.settleByClock(t, owner, now)
 		return
 	}
 	for {
 		event := t.event.Load()
-		now := nanotime()
 		ran := max(now-max(event, t.since.Load()), 0)
 		t.claimed.Add(ran)
 		if t.event.Load() == event {
-			a.charge(t.owner.Load(), ran)
+			a.charge(owner, ran)
 			t.since.Store(now)
 			return
 		}
 		// The scheduler has come between. If it has taken the claim, that is
 		// valid; else it has charged the time itself.
 		if t.claimed.Load() == 0 {
-			a.charge(t.owner.Load(), ran)
+			a.charge(owner, ran)
 		} else {
 			t.claimed.Add(-ran)
 		}
+		now = nanotime()
+	}
+}
+
+// settleByClock charges a short stint by the time it took. A long one may have
+// been off the processor and is charged what the thread's clock says, less what
+// has been charged since that was last read.
+func (a *Accounting) settleByClock(t *thread, owner uint64, now int64) {
+	ran := max(now-t.since.Load(), 0)
+	t.since.Store(now)
+	if ran < exact && now-t.event.Load() < fresh {
+		if owner != 0 {
+			a.charge(owner, ran)
+			t.claimed.Add(ran)
+		}
+		return
+	}
+	clock := threadTime()
+	// A reused number: the thread's clock begins anew.
+	rest := max(clock-t.sum.Load(), 0) - t.claimed.Load()
+	t.sum.Store(clock)
+	t.event.Store(now)
+	if owner != 0 {
+		ran = min(ran, max(rest, 0))
+		a.charge(owner, ran)
+		rest -= ran
+	}
+	// Too much has been charged if a short stint was not all on the processor.
+	t.claimed.Store(max(-rest, 0))
+	if rest > 0 {
+		a.charge(0, rest)
 	}
 }
 
@@ -137,77 +216,86 @@ func (a *Accounting) charge(owner uint64, ran int64) {
 }
 
 // A Stint is the time for which a container has a thread, or several in turn. It
-// belongs to the goroutine that runs the guest.
+// belongs to the goroutine that runs the guest. Its methods take the time, as Now
+// returns it, from callers that know it anyway.
 type Stint struct {
 	account *Account
 	thread  *thread
 }
 
+// Now is CLOCK_MONOTONIC in nanoseconds, also in a synctest bubble.
+func Now() int64 { return nanotime() }
+
+// Stint returns one that is yet to begin. It may begin and end any number of
+// times.
+func (c *Account) Stint() *Stint { return &Stint{account: c} }
+
 // Begin says that the calling goroutine runs for the container from now on. It
 // is to be ended before the goroutine sleeps or yields, since Go may have it go
-// on in another thread, while the first serves somebody else.
-func (c *Account) Begin() Stint {
-	a := c.accounting
-	procPin()
-	t := a.current()
+// on in another thread, while the first serves somebody else. What the thread
+// did for less than a microsecond before is charged to the container: that is
+// the switch to it.
+func (s *Stint) Begin(now int64) {
+	a := s.account.accounting
+	t := a.current(procPin())
 	if t != nil {
-		a.settle(t)
-		t.owner.Store(c.owner)
+		if now-max(t.since.Load(), t.event.Load()) >= brief || t.owner.Load() != 0 {
+			a.settle(t, now)
+		}
+		t.owner.Store(s.account.owner)
 	}
 	procUnpin()
-	return Stint{c, t}
+	s.thread = t
 }
 
 // End is the opposite of Begin.
-func (s *Stint) End() {
-	if s.thread == nil {
+func (s *Stint) End(now int64) {
+	t := s.thread
+	if t == nil {
 		return
 	}
+	s.thread = nil
 	a := s.account.accounting
-	procPin()
-	if s.here() {
-		a.settle(s.thread)
-		s.thread.owner.Store(0)
+	if a.current(procPin()) == t && t.owner.Load() == s.account.owner {
+		a.settle(t, now)
+		t.owner.Store(0)
 	} else {
-		s.moved()
+		s.moved(t)
 	}
 	procUnpin()
-	s.thread = nil
 }
 
 // Check charges what the stint has run so far and says whether the container's
-// budget is spent: then [Account.Wait] says until when. The zero Stint never is.
-func (s *Stint) Check() (spent bool) {
-	if s.account == nil {
-		return false
-	}
+// budget is spent: then [Account.Wait] says until when.
+func (s *Stint) Check(now int64) (spent bool) {
 	c := s.account
 	a := c.accounting
-	procPin()
-	if s.thread == nil || !s.here() {
-		s.moved()
-		if s.thread = a.current(); s.thread != nil {
-			a.settle(s.thread)
-			s.thread.owner.Store(c.owner)
+	t := a.current(procPin())
+	if t != s.thread || t == nil || t.owner.Load() != c.owner {
+		s.moved(s.thread)
+		if s.thread = t; t != nil {
+			a.settle(t, now)
+			t.owner.Store(c.owner)
 		}
 	} else {
-		a.settle(s.thread)
+		a.settle(t, now)
 	}
 	procUnpin()
-	limit := c.entry.limit.Load()
-	return limit != 0 && c.entry.cpu.Load() >= limit
+	return c.Spent()
 }
 
-// here says whether the goroutine is still on the thread of its stint.
-func (s *Stint) here() bool {
-	return s.thread.tid.Load() == threadID() && s.thread.owner.Load() == s.account.owner
+// Spent says whether the container's budget was spent when it was last charged:
+// two loads.
+func (c *Account) Spent() bool {
+	limit := c.entry.limit.Load()
+	return limit != 0 && c.entry.cpu.Load() >= limit
 }
 
 // moved takes the container's name off a thread that Go has given to somebody
 // else. What that ran meanwhile stays charged to the container: it is bounded by
 // the time between two safepoints.
-func (s *Stint) moved() {
-	if s.thread != nil {
-		s.thread.owner.CompareAndSwap(s.account.owner, 0)
+func (s *Stint) moved(t *thread) {
+	if t != nil {
+		t.owner.CompareAndSwap(s.account.owner, 0)
 	}
 }

@@ -73,6 +73,12 @@ func onThread(f func()) {
 	<-done
 }
 
+func begin(c *bpf.Account) *bpf.Stint {
+	s := c.Stint()
+	s.Begin(bpf.Now())
+	return s
+}
+
 var sink atomic.Int64
 
 // work takes about d of CPU time, without a system call.
@@ -98,33 +104,33 @@ func accuracy(a *bpf.Accounting, length time.Duration) error {
 		step func(c, d *bpf.Account)
 	}{
 		{"spinning", func(c, _ *bpf.Account) {
-			s := c.Begin()
+			s := begin(c)
 			for range 20 {
 				work(250 * time.Microsecond)
-				s.Check()
+				s.Check(bpf.Now())
 			}
-			s.End()
+			s.End(bpf.Now())
 		}},
 		{"sleeping", func(c, _ *bpf.Account) {
-			s := c.Begin()
+			s := begin(c)
 			work(20 * time.Microsecond)
-			s.End()
+			s.End(bpf.Now())
 			unix.Nanosleep(&pause, nil)
 		}},
 		{"two in turn", func(c, d *bpf.Account) {
 			for _, x := range []*bpf.Account{c, d} {
-				s := x.Begin()
+				s := begin(x)
 				work(3 * time.Microsecond)
-				s.End()
+				s.End(bpf.Now())
 			}
 		}},
 		{"host calls", func(c, _ *bpf.Account) {
-			s := c.Begin()
+			s := begin(c)
 			for range 1000 {
 				zero.Read(buf)
 			}
-			s.Check()
-			s.End()
+			s.Check(bpf.Now())
+			s.End(bpf.Now())
 		}},
 	}
 	for _, p := range patterns {
@@ -135,15 +141,15 @@ func accuracy(a *bpf.Accounting, length time.Duration) error {
 		}
 		onThread(func() {
 			sum := func() time.Duration { return c.Usage().CPU + d.Usage().CPU + a.Host().CPU }
-			s := c.Begin()
-			s.End()
+			s := begin(c)
+			s.End(bpf.Now())
 			began := threadTime()
 			before := sum()
 			for end := time.Now().Add(length / 2); time.Now().Before(end); {
 				p.step(c, d)
 			}
-			s = c.Begin()
-			s.End()
+			s = begin(c)
+			s.End(bpf.Now())
 			thread, accounted := threadTime()-began, sum()-before
 			fmt.Printf("%-16s %-12s thread %8.1f ms, accounted %+.4f %%, host's part %.1f %%\n", a.Mechanism(), p.name,
 				1e3*thread.Seconds(), 100*(accounted.Seconds()/thread.Seconds()-1), 100*(1-(c.Usage().CPU+d.Usage().CPU).Seconds()/thread.Seconds()))
@@ -168,11 +174,11 @@ func quotas(a *bpf.Accounting, length time.Duration) error {
 			began := time.Now()
 			for time.Since(began) < length {
 				from := threadTime()
-				s := c.Begin()
-				for !s.Check() {
+				s := begin(c)
+				for !s.Check(bpf.Now()) {
 					work(250 * time.Microsecond) // as between two safepoints
 				}
-				s.End()
+				s.End(bpf.Now())
 				used += threadTime() - from
 				late = append(late, c.Usage().CPU-b.Quota*time.Duration(len(late)+1))
 				for wait := c.Wait(true); wait > 0; wait = c.Wait(true) {
@@ -220,10 +226,10 @@ func records(length time.Duration) error {
 		var late []time.Duration
 		for began := time.Now(); time.Since(began) < length; {
 			stop.Store(false)
-			s := c.Begin()
+			s := begin(c)
 			for !stop.Load() {
 			}
-			s.End()
+			s.End(bpf.Now())
 			late = append(late, <-told)
 			for wait := c.Wait(true); wait > 0; wait = c.Wait(true) {
 				time.Sleep(wait)
@@ -293,8 +299,8 @@ func pingPong(length time.Duration, c *bpf.Account) (ns float64, err error) {
 		runtime.LockOSThread() // the thread ends with the goroutine
 		unix.SchedSetaffinity(0, &cpus)
 		if c != nil {
-			s := c.Begin()
-			defer s.End()
+			s := begin(c)
+			defer s.End(bpf.Now())
 		}
 		buf := []byte{0}
 		for each() {
