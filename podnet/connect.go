@@ -108,7 +108,7 @@ func (s *Socket) connectStream(user netip.AddrPort) syscall.Errno {
 		return errno
 	}
 	s.state = connecting
-	bound, local := s.bucket != nil || s.outsider, s.local
+	bound, local := s.bucket != nil || s.outsider || s.userAddr, s.local
 	s.mu.Unlock()
 
 	// The hooks of route are called without locks; until they have answered,
@@ -234,11 +234,11 @@ func (s *Socket) fixLocal(p path, to netip.AddrPort, bound bool, local netip.Add
 	case p.ns != s.ns && addr.IsLoopback() && s.ns.network.Lookup(addr) != s.ns:
 		return syscall.EINVAL // a loopback address does not leave the pod
 	}
-	if !bound {
+	if s.bucket == nil {
 		if errno := s.ns.tcp.bind(s, netip.AddrPortFrom(addr, 0), syscall.EADDRNOTAVAIL); errno != none {
 			return errno
 		}
-		s.userPort, s.userAddr = false, false
+		s.userPort = false
 		local = s.local
 	}
 	return s.ns.tcp.connect(s, netip.AddrPortFrom(addr, local.Port()), to, true)
@@ -405,7 +405,11 @@ func (s *Socket) startListening(backlog int) syscall.Errno {
 		return none
 	}
 	if s.bucket == nil {
-		if errno := s.ns.tcp.bind(s, netip.AddrPortFrom(s.wildcard(), 0), syscall.EADDRINUSE); errno != none {
+		addr := s.wildcard()
+		if s.userAddr {
+			addr = s.local.Addr()
+		}
+		if errno := s.ns.tcp.bind(s, netip.AddrPortFrom(addr, 0), syscall.EADDRINUSE); errno != none {
 			return errno
 		}
 	}

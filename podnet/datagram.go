@@ -134,15 +134,15 @@ func (s *Socket) destination(user netip.AddrPort) (netip.AddrPort, syscall.Errno
 		return to, syscall.ENETUNREACH
 	case addr == any4:
 		to = netip.AddrPortFrom(s.here4(s.local.Addr()), to.Port())
-	case addr == any6 && s.userAddr && s.local.Addr().Is4():
+	case addr == any6 && s.local.Addr().Is4():
 		to = netip.AddrPortFrom(loopback4, to.Port())
 	case addr == any6:
 		to = netip.AddrPortFrom(loopback6, to.Port())
 	}
-	if local := s.local.Addr(); s.userAddr && local.Is4() != to.Addr().Is4() {
-		if local.Is4() {
-			return to, syscall.EAFNOSUPPORT
-		}
+	// An address that connect has chosen counts where it is mapped, as bind's.
+	if local := s.local.Addr(); local.Is4() && !to.Addr().Is4() {
+		return to, syscall.EAFNOSUPPORT
+	} else if s.userAddr && local.Is6() && to.Addr().Is4() {
 		return to, syscall.ENETUNREACH
 	}
 	return to, none
@@ -302,6 +302,9 @@ func (s *Socket) prepareDatagram(n int, user netip.AddrPort) (target *Socket, sr
 	if user.IsValid() {
 		if s.family == IPv4 && !user.Addr().Is4() {
 			return nil, src, syscall.EAFNOSUPPORT
+		}
+		if user.Addr().Is4In6() && s.has(optV6Only) {
+			return nil, src, syscall.ENETUNREACH
 		}
 		if user.Port() == 0 {
 			return nil, src, syscall.EINVAL

@@ -27,6 +27,7 @@
 //   - There is no TIME_WAIT and nothing lingers: a port is free once its socket
 //     is closed.
 //   - A stream never connects to itself (simultaneous open): ECONNREFUSED.
+//   - A stream that was shut down before it is connected is whole again then.
 //   - Ephemeral ports of connecting sockets are not shared by destination: a pod
 //     has at most 28232 of them at a time.
 //   - Reading a datagram socket whose reading half is shut down returns 0 also

@@ -116,15 +116,15 @@ func (c *Conn) shutdown(how How) error {
 func (c *Conn) SetLinger(seconds int) error { return c.setOption(Linger, seconds) }
 
 // SetNoDelay is always on in effect.
-func (c *Conn) SetNoDelay(on bool) error { return c.setOption(NoDelay, flag(on)) }
+func (c *Conn) SetNoDelay(on bool) error { return c.setOption(NoDelay, toInt(on)) }
 
 // SetKeepAlive has no effect: a peer cannot vanish without a reset.
-func (c *Conn) SetKeepAlive(on bool) error { return c.setOption(KeepAlive, flag(on)) }
+func (c *Conn) SetKeepAlive(on bool) error { return c.setOption(KeepAlive, toInt(on)) }
 
 // SetKeepAlivePeriod has no effect.
 func (c *Conn) SetKeepAlivePeriod(time.Duration) error { return nil }
 
-func flag(on bool) int {
+func toInt(on bool) int {
 	if on {
 		return 1
 	}

@@ -46,13 +46,14 @@ type bucket struct {
 
 type kidCount struct {
 	addr            netip.Addr
+	v6only          bool
 	reuse, ordinary int
 }
 
-func (b *bucket) kid(addr netip.Addr, reuse bool, d int) {
-	i := slices.IndexFunc(b.kids, func(k kidCount) bool { return k.addr == addr })
+func (b *bucket) kid(addr netip.Addr, v6only, reuse bool, d int) {
+	i := slices.IndexFunc(b.kids, func(k kidCount) bool { return k.addr == addr && k.v6only == v6only })
 	if i < 0 {
-		b.kids = append(b.kids, kidCount{addr: addr})
+		b.kids = append(b.kids, kidCount{addr: addr, v6only: v6only})
 		i = len(b.kids) - 1
 	}
 	k := &b.kids[i]
@@ -130,8 +131,9 @@ func overlap(a netip.Addr, aOnly bool, b netip.Addr, bOnly bool) bool {
 	if a.Is4() {
 		a, b, aOnly = b, a, bOnly
 	}
-	// a is IPv6: it covers IPv4 if it is the wildcard of a socket of both.
-	return a.IsUnspecified() && !aOnly
+	// a is IPv6. A socket of both families keeps off the wildcard of IPv4 even when
+	// it is connected by IPv6 by now.
+	return !aOnly && (a.IsUnspecified() || b.IsUnspecified())
 }
 
 // conflict reports whether s may not have addr in b (Linux:
@@ -152,7 +154,7 @@ func (b *bucket) conflict(s *Socket, addr netip.Addr) bool {
 		return true
 	}
 	for _, k := range b.kids {
-		if !overlap(addr, only, k.addr, false) {
+		if !overlap(addr, only, k.addr, k.v6only) {
 			continue
 		}
 		if k.ordinary > 0 || k.reuse > 0 && !reuse {
@@ -200,7 +202,7 @@ func (p *ports) unbind(s *Socket) {
 		s.tupled = false
 	}
 	if s.kid {
-		b.kid(s.local.Addr(), s.kidReuse, -1)
+		b.kid(s.local.Addr(), s.has(optV6Only), s.kidReuse, -1)
 	} else {
 		last := len(b.socks) - 1
 		b.socks[s.index] = b.socks[last]
@@ -218,18 +220,16 @@ func (p *ports) adopt(s *Socket) {
 	defer p.mu.Unlock()
 	s.kid, s.kidReuse = true, s.has(optReuseAddr)
 	s.bucket = p.bucket(s.local.Port())
-	s.bucket.kid(s.local.Addr(), s.kidReuse, 1)
+	s.bucket.kid(s.local.Addr(), s.has(optV6Only), s.kidReuse, 1)
 }
 
-// listen marks s as listening, if no other does that would get the same.
+// listen marks s as listening, if nobody else has its address: since it was
+// bound, a connect that failed may have widened it, or another begun to listen.
 func (p *ports) listen(s *Socket) syscall.Errno {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, o := range s.bucket.socks {
-		if o != s && o.listening && overlap(s.local.Addr(), s.has(optV6Only), o.local.Addr(), o.has(optV6Only)) &&
-			!(s.has(optReusePort) && o.has(optReusePort)) {
-			return syscall.EADDRINUSE
-		}
+	if s.bucket.conflict(s, s.local.Addr()) {
+		return syscall.EADDRINUSE
 	}
 	s.listening = true
 	p.changes.Add(1)

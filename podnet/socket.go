@@ -162,7 +162,12 @@ func (s *Socket) bind(user netip.AddrPort) syscall.Errno {
 	case s.bucket != nil || s.state != idle && s.state < failed || s.outsider:
 		return syscall.EINVAL
 	}
+	had := s.has(optV6Only)
+	if addr.Addr().Is6() && !addr.Addr().IsUnspecified() { // who has such an address has none of IPv4
+		s.setFlag(optV6Only, true)
+	}
 	if errno := s.ports().bind(s, addr, syscall.EADDRINUSE); errno != none {
+		s.setFlag(optV6Only, had)
 		return errno
 	}
 	s.userPort = addr.Port() != 0
