@@ -21,6 +21,7 @@ import (
 	"github.com/wasmpod/wasmpod/runtime/image"
 	"github.com/wasmpod/wasmpod/runtime/lifecycle"
 	"github.com/wasmpod/wasmpod/runtime/logs"
+	"github.com/wasmpod/wasmpod/runtime/metrics"
 	"github.com/wasmpod/wasmpod/runtime/podworker"
 	"github.com/wasmpod/wasmpod/runtime/sandbox/inproc"
 	"github.com/wasmpod/wasmpod/runtime/store"
@@ -71,6 +72,8 @@ type Runtime struct {
 	volume  *volume.Manager
 	store   *store.Store
 	run     *runDir
+	events  *metrics.Events
+	opened  time.Time
 
 	ctx    context.Context // of everything that runs
 	cancel context.CancelFunc
@@ -101,6 +104,8 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		workers: make(map[types.UID]*podworker.Worker),
 		blocked: make(map[types.UID]blockage),
 		waiting: make(map[types.UID]corev1.PodStatus),
+		events:  metrics.NewEvents(),
+		opened:  time.Now(),
 	}
 	r.node = thisNode(cfg.NodeName)
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -235,6 +240,10 @@ func (r *Runtime) progress(pod *corev1.Pod, fact lifecycle.Fact) {
 		delete(r.blocked, pod.UID)
 	}
 	r.mu.Unlock()
+	r.events.Observe(pod, fact)
+	if _, ok := fact.(lifecycle.VolumesUnmounted); ok && pod.DeletionTimestamp != nil {
+		r.events.Forget(pod) // nobody asks for it any more
+	}
 	if r.cfg.OnProgress != nil {
 		r.cfg.OnProgress(pod, fact)
 	}

@@ -12,15 +12,17 @@ import (
 	"github.com/wasmpod/wasmpod/runtime/container"
 )
 
-// serveMetrics serves /metrics until stop is called.
+// serveMetrics serves what package metrics names until stop is called.
 func serveMetrics(address string, r *runtime.Runtime) (stop func(), _ error) {
+	handler, err := r.MetricsHandler()
+	if err != nil {
+		return nil, err
+	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("--metrics-listen: %w", err)
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", r.Metrics())
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
