@@ -63,7 +63,7 @@ cross: ## Build for every platform that is supported
 ARM64_PACKAGES = ./runtime/wasm/... ./runtime/wasip1 ./runtime/sandbox/...
 .PHONY: test-arm64
 test-arm64: ## Run the tests that depend on the processor for arm64 (needs qemu-aarch64-static)
-	GOARCH=arm64 $(GO) test -short -exec qemu-aarch64-static $(ARM64_PACKAGES)
+	TEST_EMULATOR=qemu GOARCH=arm64 $(GO) test -short -exec qemu-aarch64-static $(ARM64_PACKAGES)
 
 .PHONY: test-vm
 test-vm: ## Run the tests of cgroups and BPF in a virtual machine (needs qemu-system-x86_64; gets a kernel by apt-get)

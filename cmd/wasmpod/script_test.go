@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +23,9 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs test/scripts: manifests, commands and what they print.
 func TestScripts(t *testing.T) {
+	if raceEnabled {
+		t.Skip("compiling or interpreting the scripts' guests takes minutes under the race detector; the packages' own tests use small ones")
+	}
 	// Its name is that of its image's entry point.
 	busybox := filepath.Join(t.TempDir(), "busybox.wasm")
 	if err := os.Link(wasmtest.BuildGo(t, filepath.Join("..", "..", "wasm-examples", "busybox")), busybox); err != nil {
@@ -31,9 +33,6 @@ func TestScripts(t *testing.T) {
 	}
 	// Shared by all scripts, so that the module is compiled once.
 	data := t.TempDir()
-	if raceEnabled {
-		t.Setenv("WASMPOD_INTERPRETER", "true")
-	}
 	for _, args := range [][]string{
 		{"image", "build", "--data-dir", data, "-t", "busybox", "-t", "busybox:1.28", busybox},
 		{"run", "--data-dir", data, "busybox", "--", "true"}, // compiles it
@@ -45,17 +44,8 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("..", "..", "test", "scripts"),
 		RequireExplicitExec: true,
-		Condition: func(name string) (bool, error) {
-			if name == "race" {
-				return raceEnabled, nil
-			}
-			return false, fmt.Errorf("unknown condition %q", name)
-		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("WASMPOD_DATA_DIR", data)
-			if raceEnabled {
-				env.Setenv("WASMPOD_INTERPRETER", "true")
-			}
 			// Scripts have no home, which is where Go would keep what it compiles.
 			if out, err := exec.Command("go", "env", "GOCACHE").Output(); err == nil {
 				env.Setenv("GOCACHE", strings.TrimSpace(string(out)))

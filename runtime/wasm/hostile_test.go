@@ -73,6 +73,7 @@ func TestWaitChecksItsAddress(t *testing.T) {
 }
 
 func TestExceptionsAreRefused(t *testing.T) {
+	skipEmulated(t)
 	e := newEngine(t, wasm.Config{})
 	_, err := e.Compile(t.Context(), "sha256:exceptions", func() ([]byte, error) { return guest(t, "exceptions"), nil })
 	var ce *wasm.CompileError
