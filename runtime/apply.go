@@ -253,7 +253,7 @@ func (r *Runtime) Jobs() []*batchv1.Job {
 	return jobs
 }
 
-// List returns everything that has a status as a v1 List. A pod that was ended
+// List returns the pods, Jobs and Services with their status as a v1 List. A pod that was ended
 // before any of its containers had started is listed as it was then, because
 // its status says why it did not start. A nil Runtime has nothing.
 func (r *Runtime) List() *corev1.List {
@@ -275,6 +275,10 @@ func (r *Runtime) List() *corev1.List {
 	}
 	for _, j := range r.Jobs() {
 		list.Items = append(list.Items, kruntime.RawExtension{Object: j})
+	}
+	for _, svc := range r.Services() {
+		svc.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}
+		list.Items = append(list.Items, kruntime.RawExtension{Object: svc})
 	}
 	return list
 }

@@ -263,5 +263,5 @@ func (a *app) goPod(ctx context.Context, own *goFlags, module string, args []str
 	if err != nil {
 		return err
 	}
-	return a.runObjects(ctx, runOptions{logPrefix: "never", image: own.image}, objects, true)
+	return a.runObjects(ctx, runOptions{logPrefix: "never", image: own.image}, objects, true, nil)
 }

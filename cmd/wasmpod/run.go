@@ -31,6 +31,7 @@ type runOptions struct {
 	logPrefix     string
 	dryRun        bool
 	quiet         bool
+	watch         bool
 
 	image imageOptions
 }
@@ -45,14 +46,19 @@ ends when the pods end: a container's stdout goes to stdout, its stderr to
 stderr. The exit code is 0 if every pod Succeeded, else that of the first
 container that failed; 2 for a manifest that is not valid; 124 on --timeout.
 
-The first Ctrl-C ends the pods within their grace periods, a second one at once.
+The first Ctrl-C (or SIGTERM) ends the pods within their grace periods, a second
+one at once.
+
+ConfigMaps and Secrets that change in the manifests while the pods run are taken
+up, and Services that are new: volumes change at once, a node's within a minute.
 
 With an image or a module instead of a manifest, it becomes a pod of one
 container with restartPolicy Never.`,
 		Example: `  wasmpod run pod.yaml
-  wasmpod run --timeout 30s --status-file status.json manifests/
+  wasmpod run --events --timeout 30s --status-file status.json manifests/
   kubectl create job x --image=busybox --dry-run=client -o yaml -- date | wasmpod run -
   wasmpod run -v ./data:/data:ro -e LEVEL=debug --memory 64Mi app.wasm -- /data/input
+  wasmpod run -p 8080:80 nginx
   wasmpod run busybox -- sh -c 'echo hello from $HOSTNAME'`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -72,6 +78,7 @@ container with restartPolicy Never.`,
 	f.StringVar(&o.metricsListen, "metrics-listen", "", "serve Prometheus metrics on this address (HOST:PORT)")
 	f.StringVar(&o.logPrefix, "log-prefix", "auto", "name the pod and container before each line: always, never, or auto (when there is more than one)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print each container's blueprint as JSON, and run nothing")
+	f.BoolVar(&o.watch, "watch", true, "take up changed ConfigMaps and Secrets, and new Services, of the manifests while the pods run")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "do not report progress")
 	o.image.addFlags(f)
 	_ = cmd.RegisterFlagCompletionFunc("log-prefix", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
@@ -79,16 +86,23 @@ container with restartPolicy Never.`,
 }
 
 func (a *app) run(ctx context.Context, o runOptions, args []string, dash int) error {
+	var w *watcher
+	if o.watch && !o.dryRun && dash < 0 {
+		w = a.newWatcher(o, args)
+	}
 	objects, fromImage, err := a.objects(o, args, dash)
 	if err != nil {
 		return errors.Join(err, a.writeStatus(o, nil))
 	}
-	return a.runObjects(ctx, o, objects, fromImage)
+	if fromImage {
+		w = nil
+	}
+	return a.runObjects(ctx, o, objects, fromImage, w)
 }
 
 // runObjects runs objects to their end. fromImage says that they stand for one
-// program, not for a manifest.
-func (a *app) runObjects(ctx context.Context, o runOptions, objects *manifest.Objects, fromImage bool) error {
+// program, not for a manifest; w, which may be nil, takes up their changes.
+func (a *app) runObjects(ctx context.Context, o runOptions, objects *manifest.Objects, fromImage bool, w *watcher) error {
 	prefix, err := prefixed(o.logPrefix, objects)
 	if err != nil {
 		return &exitError{exitInvalid, err}
@@ -127,6 +141,14 @@ func (a *app) runObjects(ctx context.Context, o runOptions, objects *manifest.Ob
 	}
 	if err := r.Apply(objects); err != nil {
 		return errors.Join(err, a.writeStatus(o, r))
+	}
+	screen.services(r.Services())
+	if w != nil {
+		w.runtime, w.screen, w.objects = r, screen, objects
+		watching, stop := context.WithCancel(ctx)
+		watched := make(chan struct{})
+		go func() { defer close(watched); w.run(watching) }()
+		defer func() { stop(); <-watched }()
 	}
 	limit := patience
 	switch {

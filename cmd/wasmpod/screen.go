@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,7 +35,10 @@ type screen struct {
 	drawn          bool      // the status line is on the terminal
 	open           io.Writer // whose last line is not finished, or nil
 	writers        []*lineWriter
+	told           map[string]bool // Services whose addresses were printed
 	closed         bool
+	stop           chan struct{} // closed with closed
+	stopped        sync.WaitGroup
 }
 
 type screenOptions struct {
@@ -46,14 +51,108 @@ type waiting struct {
 	container string
 	step      string
 	since     time.Time
+	told      bool // that it takes long
 }
+
+// long is after what time a step is told of that should take a moment.
+const long = 3 * time.Second
 
 func newScreen(stdout, stderr io.Writer, options screenOptions) *screen {
 	f, ok := stderr.(*os.File)
-	return &screen{
+	s := &screen{
 		options: options, stdout: stdout, stderr: stderr,
 		terminal: ok && term.IsTerminal(int(f.Fd())),
+		told:     make(map[string]bool),
+		stop:     make(chan struct{}),
 	}
+	if options.progress {
+		s.stopped.Go(s.tick)
+	}
+	return s
+}
+
+// tick tells what takes long: on the status line, or once in a line of its own.
+func (s *screen) tick() {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-ticker.C:
+		}
+		s.mu.Lock()
+		if s.terminal {
+			s.erase()
+			s.draw()
+		} else {
+			s.tellLong(time.Now())
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (s *screen) tellLong(now time.Time) {
+	for i := range s.waiting {
+		w := &s.waiting[i]
+		if w.told || now.Sub(w.since) < long {
+			continue
+		}
+		w.told = true
+		text := w.container + ": " + w.step
+		if w.step == compiling {
+			text += ", which takes a while the first time"
+		}
+		s.line(text)
+	}
+}
+
+// services tells where the Services are, those that have not been told of yet. A
+// headless one has no address of its own.
+func (s *screen) services(services []*corev1.Service) {
+	if !s.options.progress {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, svc := range services {
+		ip := svc.Spec.ClusterIP
+		if ip == "" || ip == corev1.ClusterIPNone || s.told[svc.Namespace+"/"+svc.Name] {
+			continue
+		}
+		var ports []string
+		for _, p := range svc.Spec.Ports {
+			port := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
+			if p.NodePort != 0 {
+				port += fmt.Sprintf(" (node port %d)", p.NodePort)
+			}
+			ports = append(ports, port)
+		}
+		s.told[svc.Namespace+"/"+svc.Name] = true
+		s.line(fmt.Sprintf("service/%s has cluster IP %s, ports %s", svc.Name, ip, strings.Join(ports, ", ")))
+	}
+}
+
+// podAddress is where a pod can be reached from the host.
+func podAddress(pod *corev1.Pod, ip string) string {
+	text := fmt.Sprintf("pod/%s has IP %s", pod.Name, ip)
+	var ports []string
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		for _, p := range c.Ports {
+			if p.HostPort == 0 {
+				continue
+			}
+			at := strconv.Itoa(int(p.HostPort))
+			if p.HostIP != "" {
+				at = net.JoinHostPort(p.HostIP, at)
+			}
+			ports = append(ports, fmt.Sprintf("%s -> %d/%s", at, p.ContainerPort, p.Protocol))
+		}
+	}
+	if len(ports) > 0 {
+		text += ", host ports " + strings.Join(ports, ", ")
+	}
+	return text
 }
 
 // stdio connects a container's output to the screen.
@@ -190,10 +289,14 @@ func (s *screen) fact(pod *corev1.Pod, fact lifecycle.Fact) {
 	defer s.mu.Unlock()
 	name := func(c lifecycle.ContainerRef) string { return pod.Name + "/" + c.Name }
 	switch f := fact.(type) {
+	case lifecycle.SandboxCreated:
+		if f.IP != "" && s.options.progress {
+			s.line(podAddress(pod, f.IP))
+		}
 	case lifecycle.ImagePulling:
 		s.step(name(f.Container), "pulling "+f.Image, f.At)
 	case lifecycle.ImagePulled:
-		s.step(name(f.Container), "compiling", f.At)
+		s.step(name(f.Container), compiling, f.At)
 	case lifecycle.ContainerCreated:
 		s.step(name(f.Container), "starting", f.At)
 	case lifecycle.ContainerStarted:
@@ -234,21 +337,20 @@ func (s *screen) failed(name, reason, message string) {
 	s.line(fmt.Sprintf("%s: %s: %s", name, reason, message))
 }
 
+const compiling = "compiling"
+
 // step records what a container is doing; an empty step: it runs.
 func (s *screen) step(name, step string, at time.Time) {
 	if !s.options.progress || s.closed {
 		return
 	}
-	if !s.terminal {
-		if step == "" {
-			s.line(name + " started")
-		}
-		return
-	}
 	s.erase()
 	s.remove(name)
-	if step != "" {
-		s.waiting = append(s.waiting, waiting{name, step, at})
+	switch {
+	case step != "":
+		s.waiting = append(s.waiting, waiting{container: name, step: step, since: at})
+	case !s.terminal:
+		s.line(name + " started")
 	}
 	s.draw()
 }
@@ -272,6 +374,9 @@ func (s *screen) draw() {
 	text := make([]string, len(s.waiting))
 	for i, w := range s.waiting {
 		text[i] = w.container + ": " + w.step
+		if d := time.Since(w.since); d >= long {
+			text[i] += fmt.Sprintf(" (%d s)", int(d.Seconds()))
+		}
 	}
 	line := []rune(strings.Join(text, "  "))
 	width := 80
@@ -304,11 +409,15 @@ func (s *screen) summary(pods []*corev1.Pod) {
 
 // close ends what is held back and takes the status line away.
 func (s *screen) close() {
+	defer s.stopped.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.writers {
 		w.flush()
 	}
 	s.erase()
-	s.closed = true
+	if !s.closed {
+		s.closed = true
+		close(s.stop)
+	}
 }
