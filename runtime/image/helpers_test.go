@@ -157,8 +157,16 @@ func (f foreign) image(t testing.TB) v1.Image {
 			t.Fatal(err)
 		}
 	}
-	img, err := mutate.Config(img, f.config)
+	cf, err := img.ConfigFile()
 	if err != nil {
+		t.Fatal(err)
+	}
+	cf = cf.DeepCopy()
+	cf.Config = f.config
+	if f.platform != nil {
+		cf.OS, cf.Architecture = f.platform.OS, f.platform.Architecture
+	}
+	if img, err = mutate.ConfigFile(img, cf); err != nil {
 		t.Fatal(err)
 	}
 	return img

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,6 +87,11 @@ type Config struct {
 	MaxModuleBytes int64 // of one module; default 512 MiB
 	MaxImageBytes  int64 // of all files of an image, unpacked; default 4 GiB
 	MaxImageFiles  int   // entries of all layers, and directories they imply; default 250,000
+
+	Registries Registries
+	// Settle syncs what is unpacked, in the background, so that it need not be
+	// unpacked again after the next boot: for processes that last.
+	Settle bool
 }
 
 // Image is one resolved image. It is a plain value and stays valid for as
@@ -138,6 +144,13 @@ type Service struct {
 	inspected map[string]*inspection // by store directory and manifest digest
 	modules   map[string]content     // by module digest: where it was last seen
 	digests   map[string]fileDigest  // by path of a local module
+
+	unpacking sync.Mutex // held by who unpacks a layer
+
+	transportsOnce       sync.Once
+	verified, unverified *http.Transport
+	slotsOnce            sync.Once
+	slots                chan struct{} // of downloads
 }
 
 // limits are the bounds on the content of one image.
@@ -199,6 +212,7 @@ func Open(cfg Config) (*Service, error) {
 			cfg.Root = abs
 		}
 	}
+	cfg.Registries.setDefaults()
 	s.cfg = cfg
 	return s, nil
 }
@@ -211,10 +225,11 @@ func (s *Service) Present(ref string) (Image, bool, error) {
 	return img, c != nil, err
 }
 
-// Resolve finds the image that ref names, under the given pull policy
-// (IMG-01; empty stands for IfNotPresent). It looks again on every call, so
-// that a reference that was moved to another image is noticed at the next
-// container start. The error is an *Error unless ctx ended.
+// Resolve finds the image that ref names among those that are present; Ensure
+// also pulls. It looks again on every call, so that a reference that was moved
+// to another image is noticed at the next container start. The policy (IMG-01;
+// empty stands for IfNotPresent) decides what the error says. The error is an
+// *Error unless ctx ended.
 func (s *Service) Resolve(ctx context.Context, ref string, policy corev1.PullPolicy) (Image, error) {
 	img, c, err := s.lookup(ctx, ref)
 	if err != nil {
@@ -245,7 +260,10 @@ func (s *Service) absent(ref string) string {
 	if len(s.stores) == 0 {
 		where = "the local store (none is configured)"
 	}
-	msg := fmt.Sprintf("image %q is not in %s; this build cannot reach registries yet: load it with 'wasmpod image build -t %s FILE.wasm'", ref, where, ref)
+	msg := fmt.Sprintf("image %q is not in %s: bring it with 'wasmpod image pull %s', or make it with 'wasmpod image build -t %s FILE.wasm'", ref, where, ref, ref)
+	if s.cfg.Registries.Offline {
+		msg = fmt.Sprintf("image %q is not in %s, and registries are not to be asked: make it with 'wasmpod image build -t %s FILE.wasm', or load it with 'wasmpod image load'", ref, where, ref)
+	}
 	if !s.cfg.NoLocalPaths && !strings.ContainsAny(ref, "@:") {
 		if _, err := os.Stat(filepath.Join(s.cfg.BaseDir, filepath.FromSlash(ref))); err == nil {
 			msg += fmt.Sprintf("; there is a local file of that name: to use it, write %q", "./"+ref)

@@ -79,7 +79,7 @@ func TestPullPolicies(t *testing.T) {
 	t.Run("IMG-07", func(t *testing.T) {
 		for _, policy := range []corev1.PullPolicy{"", corev1.PullAlways, corev1.PullIfNotPresent} {
 			_, err := s.Resolve(t.Context(), "xxx", policy)
-			wantError(t, err, ReasonErrImagePull, `image "xxx" is not in the local store; this build cannot reach registries yet: load it with 'wasmpod image build -t xxx FILE.wasm'`)
+			wantError(t, err, ReasonErrImagePull, `image "xxx" is not in the local store: bring it with 'wasmpod image pull xxx', or make it with 'wasmpod image build -t xxx FILE.wasm'`)
 		}
 		_, err := s.Resolve(t.Context(), "./gone.wasm", "")
 		wantError(t, err, ReasonErrImagePull, "there is no file or directory "+filepath.Join(s.cfg.BaseDir, "gone.wasm"))

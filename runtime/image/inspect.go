@@ -23,12 +23,13 @@ const (
 // inspection is what one image manifest of a store was found to say. It
 // depends on content only, so it is kept for as long as there is room.
 type inspection struct {
-	digest string // of the descriptor in the index
-	image  Image  // without Ref and ID
-	blobs  []v1.Descriptor
-	store  *layout
-	layers []v1.Descriptor
-	entry  entry
+	digest  string // of the descriptor in the index
+	service *Service
+	image   Image // without Ref and ID
+	blobs   []v1.Descriptor
+	store   *layout
+	layers  []v1.Descriptor
+	entry   entry
 }
 
 // entry is where an image keeps its entry module.
@@ -107,7 +108,7 @@ func (s *Service) inspectManifest(ctx context.Context, l *layout, desc v1.Descri
 	// The size of the manifest is what was read, whatever the index claims.
 	mdesc.Size = int64(len(raw))
 	ins := &inspection{
-		digest: desc.Digest.String(),
+		digest: desc.Digest.String(), service: s,
 		store:  l,
 		layers: m.Layers,
 		blobs:  append([]v1.Descriptor{mdesc, m.Config}, m.Layers...),
@@ -193,7 +194,7 @@ func bestForPlatform(manifests []v1.Descriptor) (v1.Descriptor, error) {
 			continue
 		}
 		images = append(images, d)
-		if r := platformRank(d.Platform); r > rank {
+		if r := platformRank(d); r > rank {
 			best, rank = d, r
 		}
 		if d.Platform != nil {
@@ -211,18 +212,23 @@ func bestForPlatform(manifests []v1.Descriptor) (v1.Descriptor, error) {
 	return best, fmt.Errorf("none of the %d images is for wasip1/wasm (there is: %s)", len(images), strings.Join(offered, ", "))
 }
 
-func platformRank(p *v1.Platform) int {
+func platformRank(d v1.Descriptor) int {
+	p := d.Platform
+	variant := 0
+	if strings.HasPrefix(d.Annotations[annotationVariant], "compat") {
+		variant = 1 // a module dressed as a program of another platform
+	}
 	switch {
 	case p == nil:
-		return 0
+		return variant
 	case p.OS == defaultPlatformOS && p.Architecture == defaultPlatformArch:
-		return 3
+		return 4
 	case p.OS == "wasi" && strings.HasPrefix(p.Architecture, "wasm"):
+		return 3
+	case strings.HasPrefix(p.Architecture, "wasm") && p.OS != "wasip2" && p.OS != "wasip3":
 		return 2
-	case strings.HasPrefix(p.Architecture, "wasm"):
-		return 1
 	}
-	return 0
+	return variant
 }
 
 // findEntry finds the entry module: what the image's own command names, then
@@ -249,7 +255,7 @@ func (s *Service) findEntry(ctx context.Context, ins *inspection, hint string) (
 			return entry{layer: i, path: path, record: -1, digest: h.String()}, nil
 		}
 	}
-	t, err := readTree(ctx, ins, s.limits, true)
+	t, _, err := s.readTree(ctx, ins, false)
 	if err != nil {
 		return entry{}, err
 	}

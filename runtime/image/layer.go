@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,6 +17,8 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 )
 
 var (
@@ -45,7 +46,8 @@ type layerReader struct {
 	*tar.Reader
 	desc v1.Descriptor
 	file *os.File
-	raw  io.Reader // bounded, hashed
+	done func() error // with the decompressor
+	raw  io.Reader    // bounded, hashed
 	sum  hash.Hash
 	left *io.LimitedReader // bounds the unpacked stream
 }
@@ -59,41 +61,62 @@ func openLayer(ctx context.Context, l *layout, desc v1.Descriptor, lim limits) (
 	}
 	lr := &layerReader{desc: desc, file: f, sum: sha256.New()}
 	lr.raw = io.TeeReader(contextReader{ctx, io.LimitReader(f, desc.Size)}, lr.sum)
-	buf := bufio.NewReaderSize(lr.raw, 64<<10)
-	lr.raw = buf
-	head, err := buf.Peek(4)
-	if err != nil && err != io.EOF {
+	if lr.Reader, lr.done, lr.left, err = unpackStream(lr.raw, lim); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
 	}
+	return lr, nil
+}
+
+// maxZstdWindow bounds the memory that a layer can ask for; the zstd command
+// does not make more than this without being told to.
+const maxZstdWindow = 128 << 20
+
+// unpackStream reads the tar archive in a stream, compressed or not.
+func unpackStream(r io.Reader, lim limits) (*tar.Reader, func() error, *io.LimitedReader, error) {
+	buf := bufio.NewReaderSize(r, 256<<10)
+	head, err := buf.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, nil, nil, err
+	}
 	var unpacked io.Reader = buf
+	done := func() error { return nil }
 	switch {
 	case bytes.HasPrefix(head, gzipMagic):
 		gz, err := gzip.NewReader(buf)
 		if err != nil {
-			f.Close()
-			return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
+			return nil, nil, nil, err
 		}
-		unpacked = gz
+		unpacked, done = gz, gz.Close
 	case bytes.HasPrefix(head, zstdMagic):
-		f.Close()
-		return nil, fmt.Errorf("layer %s: zstd layers are not supported: build the image with gzip", desc.Digest)
+		z, err := zstd.NewReader(buf, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow))
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		unpacked, done = z, func() error { z.Close(); return nil }
 	}
-	lr.left = &io.LimitedReader{R: unpacked, N: lim.imageBytes + 2048*int64(lim.files)}
-	lr.Reader = tar.NewReader(lr.left)
-	return lr, nil
+	left := &io.LimitedReader{R: unpacked, N: lim.imageBytes + 2048*int64(lim.files)}
+	return tar.NewReader(left), done, left, nil
 }
 
 // next returns the next record, or io.EOF.
 func (lr *layerReader) next() (*tar.Header, error) {
 	hdr, err := lr.Next()
-	switch {
-	case err == nil || err == io.EOF:
-		return hdr, err
-	case lr.left.N <= 0:
-		return nil, fmt.Errorf("layer %s: %w: it unpacks to more than an image may hold", lr.desc.Digest, errTooLarge)
+	if err == io.EOF {
+		return nil, err
 	}
-	return nil, fmt.Errorf("layer %s: %w", lr.desc.Digest, err)
+	return hdr, lr.wrap(err)
+}
+
+// wrap says what layer an error is about.
+func (lr *layerReader) wrap(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case lr.left.N <= 0:
+		return fmt.Errorf("layer %s: %w: it unpacks to more than an image may hold", lr.desc.Digest, errTooLarge)
+	}
+	return fmt.Errorf("layer %s: %w", lr.desc.Digest, err)
 }
 
 // verify reads the rest of the layer and compares its digest.
@@ -107,7 +130,10 @@ func (lr *layerReader) verify() error {
 	return nil
 }
 
-func (lr *layerReader) Close() error { return lr.file.Close() }
+func (lr *layerReader) Close() error {
+	_ = lr.done()
+	return lr.file.Close()
+}
 
 // contextReader ends a long read when nobody waits for it any more.
 type contextReader struct {

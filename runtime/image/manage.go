@@ -146,6 +146,7 @@ func (l *layout) collectGarbage(ctx context.Context) error {
 			return fmt.Errorf("image store: %w", err)
 		}
 	}
+	l.sweepUsed(keep)
 	return nil
 }
 

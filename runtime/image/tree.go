@@ -3,11 +3,8 @@ package image
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"path"
 	"slices"
@@ -55,7 +52,8 @@ type fileBody struct {
 	mode          int64
 	mtime         time.Time
 	module        error  // nil: starts like a core module
-	digest        string // of modules, if they were asked for
+	digest        string // of modules
+	crc           uint32
 }
 
 const (
@@ -66,51 +64,46 @@ const (
 	walkStepsPerFile = 100
 )
 
-// readTree reads the headers of every tar layer, and verifies the layers.
-// With digests it also takes the digest of every file that looks like a
-// module.
-func readTree(ctx context.Context, ins *inspection, lim limits, digests bool) (*tree, error) {
-	t := &tree{lim: lim, root: newDir(-1)}
+// readTree adds the layers of an image up. With unpack the layers lie unpacked
+// afterwards, and the directories that they are in are returned: empty ones for
+// layers that have no place to lie in.
+func (s *Service) readTree(ctx context.Context, ins *inspection, unpack bool) (*tree, []string, error) {
+	t := &tree{lim: s.limits, root: newDir(-1)}
+	dirs := make([]string, len(ins.layers))
 	for i, desc := range ins.layers {
-		if isWasmLayer(desc) || (i == ins.entry.layer && ins.entry.record < 0) {
-			continue // holds the module and nothing else
+		if ins.moduleOnly(i) {
+			continue
 		}
-		lr, err := openLayer(ctx, ins.store, desc, lim)
+		var records []layerRecord
+		var err error
+		if unpack {
+			dirs[i], records, err = s.unpackedLayer(ctx, ins.store, desc)
+		}
+		if err == nil && dirs[i] == "" {
+			records, err = s.layerRecords(ctx, ins.store, desc)
+		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		err = t.readLayer(lr, i, digests)
-		if err == nil {
-			err = lr.verify()
-		}
-		lr.Close()
-		if err != nil {
-			return nil, err
+		for n := range records {
+			if err := t.add(&records[n], i, n); err != nil {
+				return nil, nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
+			}
 		}
 	}
-	return t, nil
+	return t, dirs, nil
 }
 
-func (t *tree) readLayer(lr *layerReader, layer int, digests bool) error {
-	for record := 0; ; record++ {
-		hdr, err := lr.next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := t.add(hdr, lr, layer, record, digests); err != nil {
-			return fmt.Errorf("layer %s: %w", lr.desc.Digest, err)
-		}
-	}
+// moduleOnly says that a layer holds the entry module and nothing else.
+func (ins *inspection) moduleOnly(i int) bool {
+	return isWasmLayer(ins.layers[i]) || i == ins.entry.layer && ins.entry.record < 0
 }
 
 func newDir(layer int) *node {
 	return &node{kind: dirNode, layer: layer, mode: 0o755, children: map[string]*node{}}
 }
 
-func (t *tree) add(hdr *tar.Header, r io.Reader, layer, record int, digests bool) error {
+func (t *tree) add(hdr *layerRecord, layer, record int) error {
 	name, err := cleanEntryName(hdr.Name)
 	if err != nil {
 		return err
@@ -122,24 +115,24 @@ func (t *tree) add(hdr *tar.Header, r io.Reader, layer, record int, digests bool
 	if strings.HasPrefix(base, whiteoutPrefix) {
 		return t.whiteout(dirName, base, layer)
 	}
-	if hdr.Typeflag == tar.TypeDir && name == "" {
-		t.root.mode, t.root.mtime = hdr.Mode, hdr.ModTime
+	if hdr.Type == tar.TypeDir && name == "" {
+		t.root.mode, t.root.mtime = hdr.Mode, hdr.mtime()
 		return nil
 	}
 	if name == "" {
 		return fmt.Errorf("the record %q would replace the root directory", clip(hdr.Name))
 	}
-	n := &node{layer: layer, mode: hdr.Mode, mtime: hdr.ModTime}
-	switch hdr.Typeflag {
+	n := &node{layer: layer, mode: hdr.Mode, mtime: hdr.mtime()}
+	switch hdr.Type {
 	case tar.TypeDir:
 		n.kind, n.children = dirNode, map[string]*node{}
 	case tar.TypeSymlink:
-		if strings.ContainsRune(hdr.Linkname, 0) || len(hdr.Linkname) > maxGuestPathLen || hdr.Linkname == "" {
+		if strings.ContainsRune(hdr.Link, 0) || len(hdr.Link) > maxGuestPathLen || hdr.Link == "" {
 			return fmt.Errorf("the symlink %q has an impossible target", clip(name))
 		}
-		n.kind, n.target = linkNode, hdr.Linkname
+		n.kind, n.target = linkNode, hdr.Link
 	case tar.TypeLink:
-		target, err := cleanEntryName(hdr.Linkname)
+		target, err := cleanEntryName(hdr.Link)
 		if err != nil {
 			return err
 		}
@@ -151,14 +144,14 @@ func (t *tree) add(hdr *tar.Header, r io.Reader, layer, record int, digests bool
 		case err != nil:
 			return err
 		case old == nil || old.kind == dirNode:
-			return fmt.Errorf("the hard link %q has no target %q", clip(name), clip(hdr.Linkname))
+			return fmt.Errorf("the hard link %q has no target %q", clip(name), clip(hdr.Link))
 		case old.kind == linkNode:
 			n.kind, n.target = linkNode, old.target
 		default:
 			n.kind, n.file = fileNode, old.file
 		}
 	case tar.TypeReg, tar.TypeGNUSparse:
-		if n.kind, n.file, err = t.readFile(hdr, r, layer, record, digests); err != nil {
+		if n.kind, n.file, err = t.file(hdr, layer, record); err != nil {
 			return fmt.Errorf("file %q: %w", clip(name), err)
 		}
 	default:
@@ -180,27 +173,14 @@ func (t *tree) tooManyFiles() error {
 	return fmt.Errorf("%w: the image has more than %d files", errTooLarge, t.lim.files)
 }
 
-func (t *tree) readFile(hdr *tar.Header, r io.Reader, layer, record int, digests bool) (nodeKind, *fileBody, error) {
+func (t *tree) file(hdr *layerRecord, layer, record int) (nodeKind, *fileBody, error) {
 	if hdr.Size < 0 || hdr.Size > t.lim.imageBytes-t.bytes {
 		return fileNode, nil, fmt.Errorf("%w: the image has more than %d bytes", errTooLarge, t.lim.imageBytes)
 	}
 	t.bytes += hdr.Size
-	f := &fileBody{layer: layer, record: record, size: hdr.Size, mode: hdr.Mode, mtime: hdr.ModTime}
-	if !digests {
-		return fileNode, f, nil
-	}
-	head := make([]byte, 8)
-	n, err := io.ReadFull(r, head)
-	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
-		return fileNode, nil, err
-	}
-	if f.module = checkModule(head[:n]); f.module == nil {
-		sum := sha256.New()
-		sum.Write(head)
-		if _, err := io.Copy(sum, r); err != nil {
-			return fileNode, nil, err
-		}
-		f.digest = "sha256:" + hex.EncodeToString(sum.Sum(nil))
+	f := &fileBody{layer: layer, record: record, size: hdr.Size, mode: hdr.Mode, mtime: hdr.mtime(), crc: hdr.CRC, digest: hdr.Digest}
+	if hdr.NotModule != "" {
+		f.module = errors.New(hdr.NotModule)
 	}
 	return fileNode, f, nil
 }
@@ -356,6 +336,18 @@ func (t *tree) each(f func(name string, n *node) error) error {
 		return nil
 	}
 	return visit("", t.root)
+}
+
+// bodies returns the files that lie in one layer, by record.
+func (t *tree) bodies(layer int) map[int]*fileBody {
+	bodies := map[int]*fileBody{}
+	_ = t.each(func(_ string, n *node) error {
+		if n.kind == fileNode && n.file.layer == layer {
+			bodies[n.file.record] = n.file
+		}
+		return nil
+	})
+	return bodies
 }
 
 // entry chooses the entry module of an image whose manifest does not say.

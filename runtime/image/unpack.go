@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -93,7 +94,7 @@ func (s *Service) locate(ctx context.Context, img Image) (content, error) {
 
 // unpack implements content.
 func (ins *inspection) unpack(ctx context.Context, u *unpacker) error {
-	t, err := readTree(ctx, ins, u.lim, false)
+	t, unpacked, err := ins.service.readTree(ctx, ins, true)
 	if err != nil {
 		return err
 	}
@@ -130,7 +131,12 @@ func (ins *inspection) unpack(ctx context.Context, u *unpacker) error {
 		if len(files) == 0 {
 			continue
 		}
-		if err := ins.unpackLayer(ctx, u, i, files); err != nil {
+		if unpacked[i] != "" {
+			err = u.copyLayer(ctx, unpacked[i], files, t.bodies(i))
+		} else {
+			err = ins.unpackLayer(ctx, u, i, files)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -168,6 +174,28 @@ func (ins *inspection) unpackLayer(ctx context.Context, u *unpacker, layer int, 
 	}
 	// The digest of the whole layer proves what was just written.
 	return lr.verify()
+}
+
+// copyLayer copies files of an unpacked layer, and compares their checksums.
+func (u *unpacker) copyLayer(ctx context.Context, dir string, files map[int]string, bodies map[int]*fileBody) error {
+	for record, name := range files {
+		b := bodies[record]
+		f, err := os.Open(contentPath(dir, record))
+		if err != nil {
+			return fmt.Errorf("unpacked layer: %w", err)
+		}
+		sum := crc32.New(castagnoli)
+		err = u.file(name, b.mode, b.mtime, io.TeeReader(contextReader{ctx, f}, sum))
+		f.Close()
+		if err != nil {
+			return err
+		}
+		if sum.Sum32() != b.crc {
+			_ = os.Remove(filepath.Join(dir, recordsFile)) // it is unpacked again next time
+			return fmt.Errorf("file %q of the unpacked layer is damaged", name)
+		}
+	}
+	return nil
 }
 
 // unpacker writes below one directory. It counts what it writes itself,

@@ -63,6 +63,12 @@ func tryLock(path string) (lock fileLock, busy bool, err error) {
 	return fileLock{f}, false, nil
 }
 
+// lock waits for the store's lock.
+func (s *Service) lock(ctx context.Context) (fileLock, error) {
+	_, lock, err := s.lockStore(ctx)
+	return lock, err
+}
+
 // lockStore waits for the store's lock, making the store if need be.
 func (s *Service) lockStore(ctx context.Context) (*layout, fileLock, error) {
 	if s.cfg.Root == "" {

@@ -102,6 +102,7 @@ func TestPurePackages(t *testing.T) {
 var homes = map[string][]string{
 	"github.com/tetratelabs/wazero":          {"runtime/wasm", "runtime/wasip1", "test/bench/engine"},
 	"github.com/google/go-containerregistry": {"runtime/image"},
+	"github.com/klauspost/compress":          {"runtime/image"},
 	"github.com/spf13/viper":                 {"cmd/wasmpod"},
 	"github.com/spf13/cobra":                 {"cmd/wasmpod"},
 	"github.com/prometheus/client_golang":    {"runtime/metrics", "runtime"},
