@@ -259,7 +259,17 @@ func (s *Socket) join(p path, from netip.AddrPort) {
 		}
 	}
 	q := l.accepts
-	if q.full() || !l.spawn(s, from, p.to) {
+	errno := syscall.ENFILE
+	if !q.full() {
+		errno = l.spawn(s, from, p.to)
+	}
+	switch errno {
+	case none:
+	case syscall.ENOBUFS: // a limit of the client's own
+		l.mu.Unlock()
+		s.fail(nil, errno)
+		return
+	default:
 		a := &attempt{client: s, from: from, to: p.to, listener: l}
 		a.place = q.waiting.PushBack(a)
 		l.mu.Unlock()
@@ -275,21 +285,26 @@ func (s *Socket) join(p path, from netip.AddrPort) {
 }
 
 // spawn makes a connection between s and a new socket in the queue of l, whose
-// mu is held. It returns false if the namespace of l has no room for one.
-func (l *Socket) spawn(s *Socket, from, to netip.AddrPort) bool {
+// mu is held. Until that is accepted s pays for it. The error is ENFILE if the
+// namespace of l has no room for one, ENOBUFS if the account of s has not.
+func (l *Socket) spawn(s *Socket, from, to netip.AddrPort) syscall.Errno {
 	kid := newSocket(l.ns, l.family, Stream, l.acct)
 	kid.opts.Store(l.opts.Load())
 	kid.rcvbuf.Store(l.rcvbuf.Load())
 	kid.sndbuf.Store(l.sndbuf.Load())
 	kid.linger.Store(l.linger.Load())
 	kid.state, kid.local, kid.peer = connected, to, from
-	if l.ns.add(kid) != none {
-		return false
+	payer := s.acct
+	if payer == nil {
+		payer = l.acct
+	}
+	if errno := l.ns.add(kid, payer); errno != none {
+		return errno
 	}
 	l.ns.tcp.adopt(kid)
 	pair(s, kid)
 	l.accepts.push(kid)
-	return true
+	return none
 }
 
 // pair connects two sockets.
@@ -422,7 +437,7 @@ func (s *Socket) startListening(backlog int) syscall.Errno {
 }
 
 // Accept takes a connection: EAGAIN if there is none. The new socket is paid
-// for by the account of the listener.
+// for by the account of the listener; ENOBUFS if that refuses.
 func (s *Socket) Accept() (*Socket, error) {
 	if s.kind != Stream {
 		return nil, syscall.EOPNOTSUPP
@@ -441,20 +456,27 @@ func (s *Socket) Accept() (*Socket, error) {
 		s.mu.Unlock()
 		return nil, syscall.EAGAIN
 	}
+	if errno := s.ns.transfer(q.ready[q.head], s.acct); errno != none {
+		s.mu.Unlock()
+		return nil, errno
+	}
 	kid := q.pop()
 	// There is room for one of those who wait, now or since a limit was met.
-	var admitted *Socket
+	var a *attempt
+	errno := syscall.ENFILE
 	if first := q.waiting.Front(); first != nil && !q.full() {
-		a := first.Value.(*attempt)
-		if s.spawn(a.client, a.from, a.to) {
+		a = first.Value.(*attempt)
+		if errno = s.spawn(a.client, a.from, a.to); errno != syscall.ENFILE {
 			q.waiting.Remove(first)
 			a.place = nil
-			admitted = a.client
 		}
 	}
 	s.mu.Unlock()
-	if admitted != nil {
-		admitted.established()
+	switch errno {
+	case none:
+		a.client.established()
+	case syscall.ENOBUFS:
+		a.client.fail(a, errno)
 	}
 	return kid, nil
 }

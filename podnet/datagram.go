@@ -178,7 +178,9 @@ func (s *Socket) pathTo(to netip.AddrPort) (path, syscall.Errno) {
 		p, errno = path{to: to, src: s.ns.ipOf(to.Addr()), drop: true, refused: true}, none
 	}
 	f := &flow{path: p, errno: errno, until: now.Add(flowTime)}
-	s.remember(to, f, now)
+	if errno := s.remember(to, f, now); errno != none {
+		return path{}, errno
+	}
 	if to == s.peer {
 		s.ns.udp.translate(s, p.to)
 	}
@@ -198,12 +200,14 @@ func (s *Socket) follow(f *flow) (path, syscall.Errno) {
 }
 
 // remember keeps a flow, and forgets those that have expired, or any, if there
-// are too many.
-func (s *Socket) remember(to netip.AddrPort, f *flow, now time.Time) {
+// are too many. ENOBUFS: the account does not pay for one more.
+func (s *Socket) remember(to netip.AddrPort, f *flow, now time.Time) syscall.Errno {
 	d := s.dgram
-	if old := d.flows[to]; old != nil && old.outside != nil && f.path.outside && old.path.to == f.path.to {
-		f.outside = old.outside
-		old.outside = nil
+	if old := d.flows[to]; old != nil {
+		if old.outside != nil && f.path.outside && old.path.to == f.path.to {
+			f.outside, old.outside = old.outside, nil
+		}
+		s.dropFlow(to, old)
 	}
 	if len(d.flows) >= maxFlows {
 		for k, f := range d.flows {
@@ -211,6 +215,12 @@ func (s *Socket) remember(to netip.AddrPort, f *flow, now time.Time) {
 				s.dropFlow(k, f)
 			}
 		}
+	}
+	if s.acct != nil && !s.acct.Charge(flowCharge) {
+		if f.outside != nil {
+			f.outside.stop()
+		}
+		return syscall.ENOBUFS
 	}
 	if d.flows == nil {
 		d.flows = make(map[netip.AddrPort]*flow)
@@ -220,6 +230,7 @@ func (s *Socket) remember(to netip.AddrPort, f *flow, now time.Time) {
 	if f.path.to.IsValid() && f.path.to != to {
 		d.names[f.path.to] = to
 	}
+	return none
 }
 
 func (s *Socket) dropFlow(to netip.AddrPort, f *flow) {
@@ -229,6 +240,9 @@ func (s *Socket) dropFlow(to netip.AddrPort, f *flow) {
 	delete(s.dgram.flows, to)
 	if s.dgram.names[f.path.to] == to {
 		delete(s.dgram.names, f.path.to)
+	}
+	if s.acct != nil {
+		s.acct.Release(flowCharge)
 	}
 }
 

@@ -350,6 +350,9 @@ func (d *diff) step() {
 		s.shut |= how
 		s.early = s.early || s.kind == Stream && r == "ENOTCONN"
 	case 18:
+		if s.connected && s.kind == Stream && draw(4, "linger") > 0 { // mostly, for the kernel has only so many ports
+			d.both(s, "option(Linger, 0)", func(k sock) string { return k.option(Linger, 0) })
+		}
 		d.both(s, "close", sock.close)
 		if s.connected {
 			d.dirty[int(s.port)] = true

@@ -60,8 +60,8 @@ func (ns *Namespace) Close() error {
 	return nil
 }
 
-// add takes a socket into the list.
-func (ns *Namespace) add(s *Socket) syscall.Errno {
+// add takes a socket into the list, at the cost of payer, which may be nil.
+func (ns *Namespace) add(s *Socket, payer Account) syscall.Errno {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	if ns.closed.Load() {
@@ -70,6 +70,10 @@ func (ns *Namespace) add(s *Socket) syscall.Errno {
 	if ns.socks >= ns.network.cfg.MaxSockets {
 		return syscall.ENFILE
 	}
+	if payer != nil && !payer.Charge(socketCharge) {
+		return syscall.ENOBUFS
+	}
+	s.payer = payer
 	ns.socks++
 	s.nextSock = ns.all
 	if ns.all != nil {
@@ -95,6 +99,29 @@ func (ns *Namespace) forget(s *Socket) {
 	}
 	s.nextSock, s.prevSock = nil, nil
 	ns.socks--
+	s.setPayer(nil)
+}
+
+// transfer makes another account pay for a socket.
+func (ns *Namespace) transfer(s *Socket, payer Account) syscall.Errno {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if s.payer == payer || s.prevSock == nil && ns.all != s {
+		return none
+	}
+	if payer != nil && !payer.Charge(socketCharge) {
+		return syscall.ENOBUFS
+	}
+	s.setPayer(payer)
+	return none
+}
+
+// setPayer releases what the socket has cost so far. ns.mu is held.
+func (s *Socket) setPayer(payer Account) {
+	if s.payer != nil {
+		s.payer.Release(socketCharge)
+	}
+	s.payer = payer
 }
 
 // isLocal reports whether addr is the pod's own.

@@ -18,11 +18,20 @@ import (
 
 // dialOutside has s, which is connecting, connected to p.to by Config.Outside.
 func (s *Socket) dialOutside(p path) {
+	if s.acct != nil && !s.acct.Charge(outsideCharge) {
+		s.fail(nil, syscall.ENOBUFS)
+		return
+	}
 	ctx, cancel := context.WithCancel(s.ns.ctx)
 	a := &attempt{client: s, cancel: cancel}
 	s.await(a)
 	go func() {
-		defer cancel()
+		defer func() {
+			cancel()
+			if s.acct != nil {
+				s.acct.Release(outsideCharge)
+			}
+		}()
 		far, err := s.ns.network.cfg.Outside.DialContext(ctx, s.ns, "tcp", p.to.String())
 		if err != nil {
 			s.fail(a, dialErrno(err))
@@ -162,6 +171,7 @@ func (f *outsideFlow) run(s *Socket, to netip.AddrPort, p path) {
 	var reader sync.WaitGroup
 	defer reader.Wait()
 	defer far.Close()
+	defer context.AfterFunc(f.ctx, func() { far.Close() })() // also in the midst of a Write
 	f.used.Store(time.Now().UnixNano())
 	reader.Go(func() { f.read(s, to, far) })
 	for {

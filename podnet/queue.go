@@ -6,12 +6,14 @@ import (
 	"sync"
 )
 
-// Account is what a container pays for the memory of its socket buffers. A
-// chunk of a buffer is charged when it is made and released when it was read or
-// dropped, which may be after its payer has ended: whoever sends pays until the
-// receiver has taken it, so that nobody fills another container's memory. What
+// Account is what a container pays for the memory of its sockets and of their
+// buffers. A chunk of a buffer is charged when it is made and released when it
+// was read or dropped, which may be after its payer has ended: whoever sends pays
+// until the receiver has taken it, and whoever connects pays for both ends until
+// the other is accepted, so that nobody fills another container's memory. What
 // a sender without an account sends (a client at the edge of the pod) is paid
-// for by the receiver.
+// for by the receiver. Where an account refuses, the call is ENOBUFS, or EAGAIN
+// if room will come.
 //
 // The methods are called from many goroutines and with locks of the package
 // held: they must be quick and must not call back.
@@ -26,6 +28,13 @@ const (
 	maxChunkShift = 16 // 64 KiB
 	// chunkOverhead is charged per chunk besides its buffer, for its header.
 	chunkOverhead = 128
+	// socketCharge is for a socket, its half of a connection, and what the guest's
+	// table of descriptors has of it.
+	socketCharge = 1 << 10
+	// flowCharge is for a destination that a datagram socket remembers.
+	flowCharge = 512
+	// outsideCharge is for the goroutines and buffers of a stream to the outside.
+	outsideCharge = 80 << 10
 )
 
 // chunk is a piece of a stream, or one datagram. It is taken from a pool by

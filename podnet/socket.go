@@ -23,7 +23,9 @@ type Socket struct {
 	opts                   atomic.Uint32
 	rcvbuf, sndbuf, linger atomic.Int32
 
+	// Guarded by ns.mu.
 	nextSock, prevSock *Socket // in ns.all
+	payer              Account // of socketCharge
 
 	// Written with mu and the mutex of ns's ports held: either is enough to read.
 	bucket      *bucket // nil while there is no port
@@ -66,9 +68,9 @@ const (
 	broken // and then shut down: it never connects again
 )
 
-// Socket opens a socket whose buffers are paid for by acct, which may be nil.
-// The error is ENFILE if the namespace has too many, ENETDOWN after Close,
-// EAFNOSUPPORT or EPROTONOSUPPORT for what there is not.
+// Socket opens a socket that is paid for, with its buffers, by acct, which may be
+// nil. The error is ENFILE if the namespace has too many, ENOBUFS if acct
+// refuses, ENETDOWN after Close, EAFNOSUPPORT or EPROTONOSUPPORT for what there is not.
 func (ns *Namespace) Socket(family Family, kind Kind, acct Account) (*Socket, error) {
 	if family != IPv4 && family != IPv6 {
 		return nil, syscall.EAFNOSUPPORT
@@ -77,7 +79,7 @@ func (ns *Namespace) Socket(family Family, kind Kind, acct Account) (*Socket, er
 		return nil, syscall.EPROTONOSUPPORT
 	}
 	s := newSocket(ns, family, kind, acct)
-	if errno := ns.add(s); errno != none {
+	if errno := ns.add(s, acct); errno != none {
 		return nil, errno
 	}
 	return s, nil
