@@ -183,6 +183,10 @@ func hostFunction(f function) api.GoModuleFunc {
 		if p == nil {
 			panic(errNoProcess)
 		}
+		if p.away.context != nil {
+			ctx = p.away.context
+		}
+		p.away.call, p.away.memory, p.away.args = f.call, mod, stack
 		errno := f.call(ctx, p, guestMemory(mod), stack)
 		if len(stack) > 0 {
 			stack[0] = uint64(errno)

@@ -104,7 +104,7 @@ func sockRecv(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 	case flags == receiveWaitAll:
 		n, errno = s.receiveAll(ctx, bufs, d.nonblock())
 	default:
-		n, errno = s.receive(ctx, bufs, flags&receivePeek != 0, d.nonblock())
+		n, errno = s.receive(ctx, bufs, flags&receivePeek != 0, d.nonblock(), p)
 	}
 	if errno != 0 {
 		return errno

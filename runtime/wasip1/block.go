@@ -136,7 +136,7 @@ func (w *waker) unwatch() {
 // armed before, and not after.
 func (w *waker) wait(ctx context.Context, expired <-chan time.Time) Errno {
 	if p, ok := ctx.(parking); ok && expired == nil {
-		return w.park(ctx, p)
+		return w.park(ctx, p, nil)
 	}
 	w.watch(ctx)
 	if ctx.Err() != nil {
@@ -163,8 +163,9 @@ func (w *waker) wait(ctx context.Context, expired <-chan time.Time) Errno {
 	return errno
 }
 
-// park is wait in a context that offers it.
-func (w *waker) park(ctx context.Context, p parking) Errno {
+// park is wait in a context that offers it. If the call may be made again,
+// process is the one that makes it.
+func (w *waker) park(ctx context.Context, p parking, process *Process) Errno {
 	if ctx.Err() != nil {
 		panic(killed)
 	}
@@ -173,7 +174,11 @@ func (w *waker) park(ctx context.Context, p parking) Errno {
 		<-w.c // it has fired already
 		return 0
 	}
-	p.Park()
+	if a, ok := p.(aside); ok && process != nil {
+		process.away.park(process, a)
+	} else {
+		p.Park()
+	}
 	w.state.Store(wakerIdle)
 	if signal := interrupted(ctx); signal != nil {
 		select {

@@ -45,7 +45,9 @@ func (p *Process) poll(ctx context.Context, q *polling) (n int, errno Errno) {
 	if ctx.Err() != nil {
 		panic(killed)
 	}
-	q.began, _ = p.now(clockMonotonic)
+	if q.began, _ = p.now(clockMonotonic); p.away.polling {
+		q.began = p.away.returned(p)
+	}
 	q.watched = p.watched[:0]
 	// From here on whatever changes is a wake.
 	p.wake.arm()
@@ -71,7 +73,7 @@ func (p *Process) poll(ctx context.Context, q *polling) (n int, errno Errno) {
 		}
 	}
 	for {
-		if errno := p.sleep(ctx, q.next); errno != 0 {
+		if errno := p.sleep(ctx, q); errno != 0 {
 			return 0, errno
 		}
 		p.wake.arm()
@@ -191,13 +193,17 @@ func (p *Process) alarm(d time.Duration) *time.Timer {
 
 // sleep returns when woken or at the time until on the monotonic clock, and
 // with EINTR for a signal. The waker is armed before.
-func (p *Process) sleep(ctx context.Context, until int64) Errno {
+func (p *Process) sleep(ctx context.Context, q *polling) Errno {
+	now, _ := p.now(clockMonotonic)
+	until := q.next
+	if guest, ok := ctx.(parking); ok && len(q.watched) == 0 && time.Duration(until-now) >= longSleep {
+		return p.away.sleep(ctx, p, guest, q, time.Duration(until-now))
+	}
 	began := time.Now()
 	defer func() { p.blocked += time.Since(began) }()
 	if until == never {
 		return p.wake.wait(ctx, nil)
 	}
-	now, _ := p.now(clockMonotonic)
 	timer := p.alarm(time.Duration(until - now))
 	defer timer.Stop()
 	return p.wake.wait(ctx, timer.C)

@@ -78,6 +78,7 @@ type Process struct {
 
 	wake  *waker
 	timer *time.Timer
+	away  away
 
 	network   Network
 	hostname  string
@@ -207,6 +208,7 @@ func (p *Process) Close() error {
 	p.close.Do(func() {
 		p.fds.closeAll()
 		p.wake.unwatch()
+		p.away.stop()
 		p.stdin.self.unwatch()
 		p.stdin.shut()
 		p.stdout.shut()

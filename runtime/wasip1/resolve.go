@@ -256,7 +256,7 @@ func (p *Process) exchange(ctx context.Context, server netip.AddrPort, kind Sock
 		if s.receiveTimeout = time.Until(until); s.receiveTimeout <= 0 {
 			return nil, ErrnoAGAIN
 		}
-		n, errno := s.receive(ctx, [][]byte{answer}, false, false)
+		n, errno := s.receive(ctx, [][]byte{answer}, false, false, nil)
 		if errno != 0 {
 			return nil, errno
 		}

@@ -97,8 +97,9 @@ func (s *socket) fresh() {
 }
 
 // pause sleeps until the socket has changed, after an operation would have
-// blocked. It is EAGAIN when the deadline has passed. It may return at once.
-func (s *socket) pause(ctx context.Context, deadline *time.Time, timeout time.Duration) Errno {
+// blocked. It is EAGAIN when the deadline has passed. It may return at once. If
+// the call has had no effect yet again is its process, else nil.
+func (s *socket) pause(ctx context.Context, deadline *time.Time, timeout time.Duration, again *Process) Errno {
 	defer s.fresh()
 	if !s.watched {
 		s.watched = true
@@ -112,6 +113,9 @@ func (s *socket) pause(ctx context.Context, deadline *time.Time, timeout time.Du
 		return 0
 	}
 	if timeout == 0 {
+		if p, ok := ctx.(parking); ok {
+			return w.park(ctx, p, again)
+		}
 		return w.wait(ctx, nil)
 	}
 	now := time.Now()
@@ -128,12 +132,12 @@ func (s *socket) pause(ctx context.Context, deadline *time.Time, timeout time.Du
 }
 
 func (s *socket) read(ctx context.Context, bufs [][]byte, nonblock bool) (int, Errno) {
-	return s.receive(ctx, bufs, false, nonblock)
+	return s.receive(ctx, bufs, false, nonblock, s.p)
 }
 
 // receive is for what needs neither the sender's address nor to know of
-// truncation.
-func (s *socket) receive(ctx context.Context, bufs [][]byte, peek, nonblock bool) (int, Errno) {
+// truncation. For again see pause.
+func (s *socket) receive(ctx context.Context, bufs [][]byte, peek, nonblock bool, again *Process) (int, Errno) {
 	var deadline time.Time
 	for {
 		n, err := s.s.Recv(bufs, peek)
@@ -147,7 +151,7 @@ func (s *socket) receive(ctx context.Context, bufs [][]byte, peek, nonblock bool
 		if nonblock {
 			return 0, ErrnoAGAIN
 		}
-		if errno := s.pause(ctx, &deadline, s.receiveTimeout); errno != 0 {
+		if errno := s.pause(ctx, &deadline, s.receiveTimeout, again); errno != 0 {
 			return 0, errno
 		}
 	}
@@ -156,7 +160,7 @@ func (s *socket) receive(ctx context.Context, bufs [][]byte, peek, nonblock bool
 // receiveAll waits until all buffers of a stream are full, or it has ended.
 func (s *socket) receiveAll(ctx context.Context, bufs [][]byte, nonblock bool) (n int, errno Errno) {
 	for len(bufs) > 0 {
-		m, errno := s.receive(ctx, bufs, false, nonblock)
+		m, errno := s.receive(ctx, bufs, false, nonblock, nil)
 		n += m
 		if errno != 0 || m == 0 {
 			if n > 0 {
@@ -183,7 +187,7 @@ func (s *socket) receiveFrom(ctx context.Context, bufs [][]byte, peek, nonblock 
 		if nonblock {
 			return 0, from, false, ErrnoAGAIN
 		}
-		if errno := s.pause(ctx, &deadline, s.receiveTimeout); errno != 0 {
+		if errno := s.pause(ctx, &deadline, s.receiveTimeout, s.p); errno != 0 {
 			return 0, from, false, errno
 		}
 	}
@@ -217,7 +221,7 @@ func (s *socket) send(ctx context.Context, bufs [][]byte, to netip.AddrPort, non
 		case nonblock:
 			errno = ErrnoAGAIN
 		default:
-			errno = s.pause(ctx, &deadline, s.sendTimeout)
+			errno = s.pause(ctx, &deadline, s.sendTimeout, nil)
 		}
 		if errno != 0 {
 			if n > 0 {
@@ -252,7 +256,7 @@ func (s *socket) connect(ctx context.Context, to netip.AddrPort, nonblock bool) 
 		if _, writable, _, _ := s.s.Ready(); writable {
 			return toErrno(s.s.Err())
 		}
-		switch errno := s.pause(ctx, &deadline, s.sendTimeout); errno {
+		switch errno := s.pause(ctx, &deadline, s.sendTimeout, nil); errno {
 		case 0:
 		case ErrnoAGAIN:
 			return ErrnoINPROGRESS
@@ -277,7 +281,7 @@ func (s *socket) accept(ctx context.Context, nonblock bool) (*socket, Errno) {
 		if nonblock {
 			return nil, ErrnoAGAIN
 		}
-		if errno := s.pause(ctx, &deadline, s.receiveTimeout); errno != 0 {
+		if errno := s.pause(ctx, &deadline, s.receiveTimeout, s.p); errno != 0 {
 			return nil, errno
 		}
 	}

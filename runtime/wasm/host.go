@@ -32,10 +32,13 @@ func hostSafepoint(ctx context.Context, mod api.Module, stack []uint64) {
 		return
 	}
 	i := g.instance
+	if i.aside.returning {
+		i.back()
+	}
 	i.crossed.Add(1)
 	i.meter.read(mod)
 	i.checkMemory(mod)
-	i.safepoint(ctx, stack[0]&safepoint.FlagSignals != 0)
+	i.safepoint(g, stack[0]&safepoint.FlagSignals != 0)
 	if !i.turn.safepoint() {
 		i.killed()
 	}

@@ -72,14 +72,16 @@ type Stats struct {
 // Instance is one running copy of a module. Its methods are safe for
 // concurrent use and never block.
 type Instance struct {
-	name   string
-	module *Module
-	cancel context.CancelFunc
-	memory *allocator
-	turn   *turn
-	meter  meter
-	done   chan struct{}
-	exit   Exit // set before done is closed
+	name    string
+	module  *Module
+	ctx     *guestContext // of its calls
+	cancel  context.CancelFunc
+	unwatch func() bool // the context that it was started with
+	memory  *allocator
+	turn    *turn
+	meter   meter
+	done    chan struct{}
+	exit    Exit // set before done is closed
 
 	stop    atomic.Pointer[Exit]  // how it is to end, once that was asked for
 	pending atomic.Uint64         // signals for the handler: bit n-1 is signal n
@@ -88,8 +90,10 @@ type Instance struct {
 
 	// Only the guest's goroutine uses the following.
 	mod      api.Module
+	entry    api.Function
 	handling bool // the signal handler runs
 	outside  outside
+	aside    life
 }
 
 // event is a channel that is closed at most once.
@@ -138,25 +142,42 @@ func (e *Engine) Start(ctx context.Context, m *Module, c InstanceConfig) (*Insta
 	if c.Context != nil {
 		guest = c.Context(base)
 	}
-	unwatch := context.AfterFunc(ctx, i.Kill)
-	go func() {
-		// Deferred, so that even runtime.Goexit in a host function is an end.
-		defer i.finish()
-		defer cancel()
-		defer unwatch()
-		// Should run not return:
-		i.exit = Exit{Code: codeTrap, Reason: ReasonError, Message: "a host function ended the guest's goroutine"}
-		i.exit = i.run(&guestContext{Context: guest, instance: i})
-	}()
+	i.ctx = &guestContext{Context: guest, instance: i}
+	i.unwatch = context.AfterFunc(ctx, i.Kill)
+	i.turn.aside.live = i.live
+	go i.live()
 	return i, nil
+}
+
+// live is what the goroutine of a guest does: one after another, if the guest is
+// put aside.
+func (i *Instance) live() {
+	for i.stint() && !i.turn.settle() {
+	}
+}
+
+// stint is the guest's life until it ends or is put aside.
+func (i *Instance) stint() (left bool) {
+	// Deferred, so that even runtime.Goexit in a host function is an end.
+	defer func() {
+		if !left {
+			i.unwatch()
+			i.cancel()
+			i.finish()
+		}
+	}()
+	// Should run not return:
+	i.exit = Exit{Code: codeTrap, Reason: ReasonError, Message: "a host function ended the guest's goroutine"}
+	i.exit, left = i.run(i.ctx)
+	return left
 }
 
 // moduleConfig is that of all instances. Without a source wazero would make and
 // seed one for each, 5 KB that nobody uses.
 var moduleConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(rand.Reader)
 
-// run is the guest's life, apart from what surrounds it.
-func (i *Instance) run(ctx *guestContext) (exit Exit) {
+// run is a stint, apart from what surrounds it.
+func (i *Instance) run(ctx *guestContext) (exit Exit, left bool) {
 	defer func() {
 		// wazero recovers panics of host functions; this is for its own.
 		if r := recover(); r != nil {
@@ -165,9 +186,33 @@ func (i *Instance) run(ctx *guestContext) (exit Exit) {
 	}()
 	// Before take, which may fail with a slot: one that came together with the end.
 	defer i.turn.leave()
+	defer func() {
+		if !left && i.mod != nil {
+			i.meter.read(i.mod)
+			i.mod.Close(context.WithoutCancel(ctx))
+		}
+	}()
 	if !i.turn.take() {
-		return *i.stop.Load()
+		return *i.stop.Load(), false
 	}
+	var err error
+	if i.aside.kept != nil {
+		err = i.comeBack()
+	} else if exit, ok := i.instantiate(ctx); !ok {
+		return exit, false
+	} else {
+		_, err = i.entry.Call(ctx)
+	}
+	if i.aside.leaving {
+		i.aside.leaving = false
+		setStack(i.entry, nil)
+		return Exit{}, true
+	}
+	return i.exitOf(err), false
+}
+
+// instantiate is false if the guest has ended already.
+func (i *Instance) instantiate(ctx *guestContext) (Exit, bool) {
 	// The module's start section, if any, runs here already.
 	mod, err := i.module.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, i.memory), i.module.code, moduleConfig)
 	if err != nil {
@@ -175,19 +220,16 @@ func (i *Instance) run(ctx *guestContext) (exit Exit) {
 		if exit.Code == codeTrap {
 			exit.Code, exit.Reason = codeStartError, ReasonStartError
 		}
-		return exit
+		return exit, false
 	}
-	defer mod.Close(context.WithoutCancel(ctx))
 	i.mod = mod
 	dropSystem(mod)
-	defer i.meter.read(mod)
 	i.checkMemory(mod) // tables
 	ctx.Safepoint()    // it may have been killed or signalled meanwhile
-	entry := mod.ExportedFunction(entryName)
-	shrinkStack(entry)
-	i.outside.enter(entry)
-	_, err = entry.Call(ctx)
-	return i.exitOf(err)
+	i.entry = mod.ExportedFunction(entryName)
+	i.prepareAside(shrinkStack(i.entry))
+	i.outside.enter(i.entry)
+	return Exit{}, true
 }
 
 func (i *Instance) finish() {

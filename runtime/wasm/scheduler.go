@@ -54,6 +54,7 @@ type scheduler struct {
 
 	mu    sync.Mutex
 	queue schedule.Queue
+	idle  idleList
 }
 
 // epoch is a time before all others.
@@ -61,6 +62,7 @@ var epoch = time.Now()
 
 func newScheduler(slots int) *scheduler {
 	s := &scheduler{}
+	s.idle.mu = &s.mu
 	s.spare.Store(int32(slots))
 	return s
 }
@@ -87,6 +89,7 @@ type turn struct {
 	permit  atomic.Bool  // the next park does not sleep; set under s.mu
 	ended   atomic.Bool  // it gets no slot any more; set under s.mu
 	parked  bool         // it sleeps in park, and waits for no slot; under s.mu
+	aside   asideState
 }
 
 func (s *scheduler) newTurn(shares int64) *turn {
@@ -135,8 +138,9 @@ func (t *turn) take() bool {
 
 // park gives the slot back, sleeps until unpark, and returns with a slot. If
 // unpark has been called since the last park it returns at once. It returns
-// false, perhaps without a slot, if the guest is to end.
-func (t *turn) park() bool {
+// false, perhaps without a slot, if the guest is to end, or to be put aside.
+// Only if able says so it can be.
+func (t *turn) park(able bool) bool {
 	s := t.s
 	s.mu.Lock()
 	if t.permit.Load() {
@@ -151,6 +155,9 @@ func (t *turn) park() bool {
 		// Whoever this guest has woken is in the queue already, with its credit:
 		// the slot goes straight to it.
 		s.next()
+	}
+	if able {
+		s.idle.add(t)
 	}
 	s.mu.Unlock()
 	t.resumed = 0
@@ -167,9 +174,11 @@ func (t *turn) unpark() {
 	defer s.mu.Unlock()
 	if !t.parked {
 		t.permit.Store(true)
+		t.recall()
 		return
 	}
 	t.parked = false
+	s.idle.remove(t)
 	if t.request(wakeCredit) {
 		t.granted <- true // has room: one for each wait
 	}
@@ -188,9 +197,11 @@ func (t *turn) end() {
 		t.granted <- false
 	case t.parked:
 		t.parked = false
+		s.idle.remove(t)
 		t.granted <- false
 	default:
 		t.permit.Store(true)
+		t.recall()
 	}
 }
 
@@ -349,7 +360,7 @@ func (c *guestContext) Enter() {
 
 // Park implements [Parking].
 func (c *guestContext) Park() {
-	if i := c.instance; !i.turn.park() {
+	if i := c.instance; !i.turn.park(false) {
 		i.killed()
 	}
 }
