@@ -34,6 +34,7 @@ func (o Observed) Apply(pod *corev1.Pod, f Fact) (Observed, []Event) {
 	a.refresh()
 	a.askUnready()
 	a.announce()
+	a.resizesEnded()
 	if o.Final == "" && o.ending() && o.Sandbox.State == SandboxAbsent {
 		o.Final = finalPhase(pod, &o)
 	}
@@ -55,7 +56,12 @@ func (a *applying) fold(f Fact) {
 		if a.o.Admitted.IsZero() {
 			a.o.Admitted = f.At
 		}
-	case PodUpdated: // the pod itself is the news
+	case PodUpdated:
+		a.updated(f)
+	case ContainerResized:
+		a.resized(f)
+	case ResizeFailed:
+		a.resizeFailed(f)
 	case ConditionSet:
 		a.conditionSet(f)
 	case PodDeleted:
@@ -85,6 +91,10 @@ func (a *applying) fold(f Fact) {
 		a.containersRemoved(f)
 	case ImagePulling:
 		a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
+			if len(f.MissingSecrets) > 0 {
+				a.event(nil, corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret", fmt.Sprintf(
+					"Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(f.MissingSecrets, ", ")))
+			}
 			a.event(spec, corev1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", f.Image))
 		})
 	case ImagePulled:
@@ -103,6 +113,9 @@ func (a *applying) fold(f Fact) {
 		a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
 			c.instance(f.ID)
 			c.State, c.StartedAt = ContainerRunning, f.At
+			if c.Resources = f.Resources; c.Resources == nil {
+				c.Resources = &spec.Resources
+			}
 			if spec.Lifecycle != nil && spec.Lifecycle.PostStart != nil {
 				c.PostStart = HookRunning
 			} else {
@@ -358,6 +371,7 @@ func (c *Container) instance(id string) {
 		c.Previous = c.Ended // STATE-06
 	}
 	c.Ended, c.Lost, c.Again = nil, false, false
+	c.Resources, c.Resize = nil, Resize{}
 	c.Started, c.Ready, c.OpenAt = false, false, time.Time{}
 	c.PostStart, c.PreStop, c.PreStopDone, c.Stop, c.Killing = HookAbsent, HookAbsent, time.Time{}, nil, ""
 }

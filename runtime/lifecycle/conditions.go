@@ -25,13 +25,12 @@ func conditions(pod *corev1.Pod, o *Observed, s *corev1.PodStatus, now time.Time
 	if o.Sandbox.State == SandboxReady { // COND-03, SBX-09
 		sandbox.Status = corev1.ConditionTrue
 	}
-	list := []corev1.PodCondition{
+	list := append(resizeConditions(pod, o),
 		sandbox,
 		initialized(pod, o, s),
 		podReady,
 		ready,
-		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, // COND-02
-	}
+		corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}) // COND-02
 	if resetsOn(pod) {
 		c := corev1.PodCondition{Type: corev1.AllContainersRestarting, Status: corev1.ConditionFalse}
 		if o.Resetting {
@@ -103,7 +102,11 @@ const maxForeign = 64
 
 // rememberConditions notes which conditions have flipped, and when.
 func (o *Observed) rememberConditions(pod *corev1.Pod, at time.Time) {
-	for _, c := range Status(pod, *o, at).Conditions[len(o.Foreign):] {
+	shown := Status(pod, *o, at).Conditions[len(o.Foreign):]
+	o.Conditions = slices.DeleteFunc(o.Conditions, func(m Condition) bool { // it begins anew if it comes again
+		return !slices.ContainsFunc(shown, func(c corev1.PodCondition) bool { return c.Type == m.Type })
+	})
+	for _, c := range shown {
 		i := slices.IndexFunc(o.Conditions, func(m Condition) bool { return m.Type == c.Type })
 		switch {
 		case i < 0:

@@ -34,6 +34,7 @@ func Decide(pod *corev1.Pod, o Observed, now time.Time) Plan {
 	case stageInitializing, stageRunning:
 		p.start(pod, &o, now)
 		p.postStart(pod, &o)
+		p.resize(pod, &o, now)
 		p.kill(pod, &o, now)
 		p.probe(pod, &o, now)
 	case stageResetting:

@@ -27,6 +27,10 @@ type Observed struct {
 	// often that has been done.
 	Resetting bool `json:"resetting,omitempty"`
 	Resets    int  `json:"resets,omitempty"`
+	// Infeasible is why the pod cannot have the resources that it declares, and
+	// Resizing the generation whose resources it is being given (RES-20).
+	Infeasible string `json:"infeasible,omitempty"`
+	Resizing   int64  `json:"resizing,omitempty"`
 	// Revision is raised by every fact but results of probes that change no
 	// verdict: as long as it is the same, Status is, but for what Plan.Stale says.
 	Revision int64 `json:"revision,omitempty"`
@@ -112,6 +116,11 @@ type Container struct {
 	Started bool      `json:"started,omitempty"`
 	OpenAt  time.Time `json:"openAt,omitzero"`
 	Ready   bool      `json:"ready,omitempty"` // COND-07
+
+	// Resources are those that the newest attempt runs with (RES-21). They are never
+	// modified.
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+	Resize    Resize                       `json:"resize,omitzero"`
 
 	PostStart   HookState `json:"postStart,omitempty"`
 	PreStop     HookState `json:"preStop,omitempty"`

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"pgregory.net/rapid"
 
 	"github.com/wasmpod/wasmpod/probes"
@@ -175,7 +176,7 @@ func newSim(t *rapid.T, pod *corev1.Pod) *sim {
 // steps does n things of which any could come next.
 func (s *sim) steps(n int) {
 	for range n {
-		ops := []string{"sync", "sync", "sync", "sleep", "replay", "infra"}
+		ops := []string{"sync", "sync", "sync", "sleep", "replay", "infra", "update", "jump"}
 		if len(s.running) > 0 {
 			ops = append(ops, "progress", "progress", "progress")
 		}
@@ -193,6 +194,14 @@ func (s *sim) steps(n int) {
 		case "replay":
 			if len(s.past) > 0 {
 				s.apply(rapid.SampledFrom(s.past).Draw(s.t, "old fact"))
+			}
+		case "update":
+			if rapid.IntRange(0, 3).Draw(s.t, "updates") == 0 {
+				s.update()
+			}
+		case "jump":
+			if rapid.IntRange(0, 7).Draw(s.t, "jumps") == 0 {
+				s.jump()
 			}
 		case "infra":
 			if s.sandbox && rapid.IntRange(0, 3).Draw(s.t, "dies") == 0 {
@@ -240,6 +249,46 @@ func (s *sim) settle() {
 		}
 	}
 	s.t.Fatalf("does not settle: %+v\n%+v", s.plan, s.o)
+}
+
+// update gives the pod another generation: with other resources, or an ephemeral
+// container more.
+func (s *sim) update() {
+	if s.deleted {
+		return
+	}
+	pod := s.pod.DeepCopy()
+	pod.Generation++
+	f := PodUpdated{At: s.now, Generation: pod.Generation}
+	if n := len(pod.Spec.EphemeralContainers); n < 2 && rapid.Bool().Draw(s.t, "ephemeral") {
+		pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, corev1.EphemeralContainer{
+			EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: fmt.Sprint("e", n), Image: "a:1"},
+		})
+	} else {
+		cpu := *resource.NewMilliQuantity(rapid.Int64Range(1, 3).Draw(s.t, "cpu"), resource.DecimalSI)
+		spec := &pod.Spec.Containers[rapid.IntRange(0, len(pod.Spec.Containers)-1).Draw(s.t, "resized")]
+		spec.Resources.Limits = corev1.ResourceList{corev1.ResourceCPU: cpu}
+		spec.ResizePolicy = []corev1.ContainerResizePolicy{{
+			ResourceName:  corev1.ResourceCPU,
+			RestartPolicy: rapid.SampledFrom([]corev1.ResourceResizeRestartPolicy{"NotRequired", "RestartContainer"}).Draw(s.t, "resize policy"),
+		}}
+		if rapid.IntRange(0, 4).Draw(s.t, "infeasible") == 0 {
+			f.Infeasible = "too much"
+		}
+	}
+	s.pod = pod
+	s.apply(f)
+}
+
+// jump sets the clock, as an administrator may. Some of what is waited for comes
+// too early then, but nothing is ever lost. (An active deadline that has passed is
+// not undone: within a process the times that facts bear are monotonic as well.)
+func (s *sim) jump() {
+	least := -3600
+	if s.pod.Spec.ActiveDeadlineSeconds != nil {
+		least = 0
+	}
+	s.now = s.now.Add(time.Duration(rapid.IntRange(least, 3600).Draw(s.t, "jump s")) * time.Second)
 }
 
 func (s *sim) comesToAnEnd(name string) bool {
@@ -401,8 +450,16 @@ func (s *sim) progress(a Action, outcome int) {
 			f.Error = "no"
 		}
 		s.emit(a, f)
+	case ResizeContainer:
+		if outcome == 0 {
+			s.emit(a, ResizeFailed{At: s.now, Container: a.ContainerRef, Generation: a.Generation, Try: a.Try, Message: "no"})
+			return
+		}
+		s.emit(a, ContainerResized{
+			At: s.now, Container: a.ContainerRef, Generation: s.pod.Generation, Resources: &find(s.pod, a.Name).Resources,
+		})
 	case ResetContainers:
-		if len(s.live) > 0 {
+		if slices.ContainsFunc(slices.Collect(maps.Keys(s.live)), func(name string) bool { return !isEphemeral(s.pod, name) }) {
 			s.t.Fatalf("%+v while %v run", a, s.live)
 		}
 		s.emit(a, ContainersReset{At: s.now, Attempt: a.Attempt})
@@ -534,7 +591,7 @@ func (s *sim) check() Plan {
 			}
 			for i := range s.pod.Spec.InitContainers {
 				init := &s.pod.Spec.InitContainers[i]
-				if !s.isInit(a.Name) && !isSidecar(init) && !s.initDone[init.Name] {
+				if !s.isInit(a.Name) && !isEphemeral(s.pod, a.Name) && !isSidecar(init) && !s.initDone[init.Name] {
 					t.Fatalf("%+v before %s has succeeded", a, init.Name) // INIT-01
 				}
 			}

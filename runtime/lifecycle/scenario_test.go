@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,6 +30,7 @@ var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // The header's "# covers:" line names the rules of the semantics reference.
 //
 //	pod                 followed by the pod's spec in YAML
+//	update              followed by another spec: the next generation of the pod
 //	+10s                moves the clock
 //	FACT [C/N] k=v …    applies a fact at the clock's time; field names in lower
 //	                    case; quote values with blanks; at=-2s for a late fact
@@ -140,6 +142,13 @@ func (s *scenario) run(lines []string) string {
 			s.pod = newPod(s.t, strings.Join(lines[i+1:], "\n"))
 			s.o, s.conditions = Observed{}, map[corev1.PodConditionType]string{}
 			return s.render()
+		case line == "update" || strings.HasPrefix(line, "update "):
+			generation := s.pod.Generation
+			s.pod = newPod(s.t, strings.Join(lines[i+1:], "\n"))
+			s.pod.Generation = generation + 1
+			_, infeasible, _ := strings.Cut(line, " ")
+			s.apply(PodUpdated{At: s.now, Generation: generation + 1, Infeasible: infeasible})
+			return s.render()
 		case strings.HasPrefix(line, "+"):
 			d, err := time.ParseDuration(line[1:])
 			if err != nil {
@@ -217,7 +226,7 @@ var facts = map[string]reflect.Type{}
 func init() {
 	for _, f := range []Fact{
 		PodAdmitted{}, PodDeleted{}, VolumesMounted{}, VolumesFailed{}, SandboxCreated{}, SandboxFailed{}, SandboxExited{},
-		ProbeFinished{}, HookFinished{}, ContainersReset{},
+		ProbeFinished{}, HookFinished{}, ContainersReset{}, ContainerResized{}, ResizeFailed{}, ConditionSet{},
 		SandboxRemoved{}, ContainersRemoved{}, ImagePulling{}, ImagePulled{}, ImageFailed{}, ContainerCreated{},
 		ContainerStarted{}, ContainerStartFailed{}, ContainerStopping{}, ContainerExited{}, VolumesUnmounted{},
 	} {
@@ -370,8 +379,18 @@ func (s *scenario) render() string {
 		fmt.Fprintf(&b, " ip=%s", status.PodIP)
 	}
 	b.WriteString("\n")
-	for _, c := range append(status.InitContainerStatuses, status.ContainerStatuses...) {
-		fmt.Fprintf(&b, "  %s\n", renderContainer(c))
+	for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses, status.EphemeralContainerStatuses) {
+		resources := ""
+		if s.pod.Generation > 1 && c.Resources != nil {
+			resources = renderResources(c)
+		}
+		fmt.Fprintf(&b, "  %s%s\n", renderContainer(c), resources)
+	}
+	for t := range s.conditions {
+		if !slices.ContainsFunc(status.Conditions, func(c corev1.PodCondition) bool { return c.Type == t }) {
+			delete(s.conditions, t)
+			fmt.Fprintf(&b, "  %s is gone\n", t)
+		}
 	}
 	for _, c := range status.Conditions {
 		line := fmt.Sprintf("%s=%s", c.Type, c.Status)
@@ -398,6 +417,8 @@ func renderAction(a Action) string {
 		return fmt.Sprintf("StopContainer %s/%d grace=%s", a.Name, a.Attempt, a.Grace)
 	case RunProbe:
 		return fmt.Sprintf("RunProbe %s/%d %s seq=%d", a.Name, a.Attempt, a.Kind, a.Seq)
+	case ResizeContainer:
+		return fmt.Sprintf("ResizeContainer %s/%d generation=%d try=%d", a.Name, a.Attempt, a.Generation, a.Try)
 	case RunHook:
 		return fmt.Sprintf("RunHook %s/%d %s", a.Name, a.Attempt, a.Hook)
 	}
@@ -428,6 +449,20 @@ func renderContainer(c corev1.ContainerStatus) string {
 		b.WriteString("; ready")
 	}
 	return b.String()
+}
+
+// renderResources writes what a container runs with, and what it was promised if
+// that is something else. They are shown once a pod has been updated.
+func renderResources(c corev1.ContainerStatus) string {
+	list := func(l corev1.ResourceList) string {
+		cpu, memory := l[corev1.ResourceCPU], l[corev1.ResourceMemory]
+		return cpu.String() + "/" + memory.String()
+	}
+	s := fmt.Sprintf("; limits %s requests %s", list(c.Resources.Limits), list(c.Resources.Requests))
+	if a := list(c.AllocatedResources); a != list(c.Resources.Requests) {
+		s += " allocated " + a
+	}
+	return s
 }
 
 func renderTermination(t *corev1.ContainerStateTerminated) string {

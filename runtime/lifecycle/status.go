@@ -87,8 +87,7 @@ func containerStatus(pod *corev1.Pod, o *Observed, spec *corev1.Container, init 
 		s.ContainerID = containerIDScheme + c.ID
 	}
 	if c.Starts > 0 { // STATE-13
-		s.Resources = spec.Resources.DeepCopy()
-		s.AllocatedResources = spec.Resources.Requests.DeepCopy()
+		s.Resources, s.AllocatedResources = o.actualResources(spec, &c)
 	}
 	if c.reset() {
 		s.RestartCount = int32(c.Starts) // RST-21

@@ -70,6 +70,15 @@ type RunHook struct {
 	Hook Hook
 }
 
+// ResizeContainer gives a running container the resources that the pod's newest
+// definition has for it, of this Generation or a later one, without a restart
+// (RES-20). It reports ContainerResized or ResizeFailed. Try distinguishes retries.
+type ResizeContainer struct {
+	ContainerRef
+	Generation int64
+	Try        int
+}
+
 // Hook is one of a container's lifecycle hooks.
 type Hook string
 
@@ -104,6 +113,7 @@ func (StartContainer) isAction()   {}
 func (StopContainer) isAction()    {}
 func (RunProbe) isAction()         {}
 func (RunHook) isAction()          {}
+func (ResizeContainer) isAction()  {}
 func (ResetContainers) isAction()  {}
 func (RemoveSandbox) isAction()    {}
 func (RemoveContainers) isAction() {}
@@ -135,8 +145,33 @@ type Fact interface {
 type PodAdmitted struct{ At time.Time }
 
 // PodUpdated: the pod that is handed to Apply, Decide and Status from now on has
-// another definition: a new generation, an ephemeral container more.
-type PodUpdated struct{ At time.Time }
+// another definition: a new generation, an ephemeral container more, other resources.
+// Infeasible, if not empty, is why this node cannot ever give it the resources that
+// it declares; it keeps those that it has (COND-11).
+type PodUpdated struct {
+	At         time.Time
+	Generation int64 // dropped if the pod is newer
+	Infeasible string
+}
+
+// ContainerResized: the container has the resources now that the definition of this
+// Generation has for it; nil: those of the definition that Apply is given. They are
+// never modified.
+type ContainerResized struct {
+	At         time.Time
+	Container  ContainerRef
+	Generation int64
+	Resources  *corev1.ResourceRequirements
+}
+
+// ResizeFailed: the container still has the resources that it had.
+type ResizeFailed struct {
+	At         time.Time
+	Container  ContainerRef
+	Generation int64
+	Try        int
+	Message    string
+}
 
 // ConditionSet: somebody other than this package has set a condition of the pod,
 // of a readiness gate say (COND-09). One of a type that this package owns is
@@ -197,11 +232,13 @@ type ContainersRemoved struct {
 	SandboxAttempt int
 }
 
-// ImagePulling: a pull has begun (IMG-06).
+// ImagePulling: a pull has begun (IMG-06). MissingSecrets are imagePullSecrets
+// that are not there (IMG-10).
 type ImagePulling struct {
-	At        time.Time
-	Container ContainerRef
-	Image     string
+	At             time.Time
+	Container      ContainerRef
+	Image          string
+	MissingSecrets []string
 }
 
 // ImagePulled: the image is present. Message is the event's text (IMG-04,
@@ -233,11 +270,14 @@ type ContainerCreated struct {
 	ID        string // containerID without scheme
 }
 
-// ContainerStarted: the guest's first instruction is about to run.
+// ContainerStarted: the guest's first instruction is about to run. Resources are
+// those it was started with, if they may differ from its definition's; they are
+// never modified.
 type ContainerStarted struct {
 	At        time.Time
 	Container ContainerRef
 	ID        string
+	Resources *corev1.ResourceRequirements
 }
 
 // ContainerStartFailed: the start ended in an error. Reason is
@@ -305,6 +345,8 @@ type VolumesUnmounted struct{ At time.Time }
 
 func (f PodAdmitted) when() time.Time          { return f.At }
 func (f PodUpdated) when() time.Time           { return f.At }
+func (f ContainerResized) when() time.Time     { return f.At }
+func (f ResizeFailed) when() time.Time         { return f.At }
 func (f ConditionSet) when() time.Time         { return f.At }
 func (f PodDeleted) when() time.Time           { return f.At }
 func (f VolumesMounted) when() time.Time       { return f.At }

@@ -51,7 +51,7 @@ func (w *Worker) change(change func(*corev1.Pod) error) error {
 		return err
 	}
 	w.adopt(pod)
-	w.report(lifecycle.PodUpdated{At: time.Now()})
+	w.report(lifecycle.PodUpdated{At: time.Now(), Generation: pod.Generation, Infeasible: w.infeasible(pod)})
 	return nil
 }
 

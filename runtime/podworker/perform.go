@@ -32,6 +32,8 @@ func (w *Worker) perform(ctx context.Context, action lifecycle.Action) {
 		w.runProbe(ctx, a)
 	case lifecycle.RunHook:
 		w.runHook(ctx, a)
+	case lifecycle.ResizeContainer:
+		w.resizeContainer(a)
 	case lifecycle.ResetContainers:
 		w.report(lifecycle.ContainersReset{At: time.Now(), Attempt: a.Attempt})
 	case lifecycle.RemoveContainers:
@@ -135,7 +137,8 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 			At: time.Now(), Container: a.ContainerRef, Try: a.Try, Reason: reason, Message: err.Error(),
 		})
 	}
-	spec := containerSpec(w.pod(), a.Name)
+	pod := w.pod() // one definition for all of it
+	spec := containerSpec(pod, a.Name)
 	img, err := w.ensureImage(ctx, a, spec)
 	if err != nil {
 		w.report(imageFailed(a, spec, err))
@@ -150,9 +153,9 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 	}
 	var services []*corev1.Service
 	if w.cfg.Services != nil {
-		services = w.cfg.Services(w.pod().Namespace)
+		services = w.cfg.Services(pod.Namespace)
 	}
-	config, err := container.NewConfig(w.pod(), spec, container.Inputs{
+	config, err := container.NewConfig(pod, spec, container.Inputs{
 		Services: services,
 		Image:    img.Config, ImageRef: img.Ref, ImageID: img.ID, Module: img.Module, Attempt: a.Attempt,
 		PodIP: sb.IP(), HostIP: w.cfg.Node.HostIP,
@@ -189,7 +192,7 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 		failed("RunContainerError", err)
 		return
 	}
-	w.report(lifecycle.ContainerStarted{At: started, Container: a.ContainerRef, ID: c.ID()})
+	w.report(lifecycle.ContainerStarted{At: started, Container: a.ContainerRef, ID: c.ID(), Resources: &spec.Resources})
 	go func() {
 		<-c.Done()
 		s := c.Status()
@@ -217,25 +220,19 @@ func createReason(err error) string {
 
 // ensureImage follows IMG-01: the policy is looked at for every start.
 func (w *Worker) ensureImage(ctx context.Context, a lifecycle.StartContainer, spec *corev1.Container) (image.Image, error) {
-	present := false
-	if spec.ImagePullPolicy != corev1.PullAlways {
-		_, ok, err := w.cfg.Images.Present(spec.Image)
-		if err != nil {
-			return image.Image{}, err
-		}
-		present = ok
-	}
-	pulls := !present && spec.ImagePullPolicy != corev1.PullNever
+	secrets, missing := w.pullSecrets()
 	begin := time.Now()
-	if pulls {
-		w.report(lifecycle.ImagePulling{At: begin, Container: a.ContainerRef, Image: spec.Image})
-	}
-	img, err := w.cfg.Images.Resolve(ctx, spec.Image, spec.ImagePullPolicy)
+	img, pulled, err := w.cfg.Images.Ensure(ctx, image.Request{
+		Ref: spec.Image, Policy: spec.ImagePullPolicy, Secrets: secrets,
+		OnPull: func() {
+			w.report(lifecycle.ImagePulling{At: time.Now(), Container: a.ContainerRef, Image: spec.Image, MissingSecrets: missing})
+		},
+	})
 	if err != nil {
 		return image.Image{}, err
 	}
 	message := fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", spec.Image)
-	if pulls {
+	if pulled {
 		took := time.Since(begin).Truncate(time.Millisecond)
 		message = fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 			spec.Image, took, took, img.Size)
@@ -244,6 +241,20 @@ func (w *Worker) ensureImage(ctx context.Context, a lifecycle.StartContainer, sp
 		At: time.Now(), Container: a.ContainerRef, Image: img.Ref, ImageID: img.ID, Message: message,
 	})
 	return img, nil
+}
+
+// pullSecrets returns the pod's imagePullSecrets, and the names of those that
+// are not there: the pull is tried all the same (IMG-10).
+func (w *Worker) pullSecrets() (secrets []*corev1.Secret, missing []string) {
+	pod := w.pod()
+	for _, ref := range pod.Spec.ImagePullSecrets {
+		if secret, ok := w.cfg.Store.Secret(pod.Namespace, ref.Name); ok {
+			secrets = append(secrets, secret)
+		} else if ref.Name != "" {
+			missing = append(missing, ref.Name)
+		}
+	}
+	return secrets, missing
 }
 
 func imageFailed(a lifecycle.StartContainer, spec *corev1.Container, err error) lifecycle.ImageFailed {

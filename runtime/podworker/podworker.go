@@ -44,10 +44,8 @@ type Config struct {
 
 // Images resolves what a container's image field names. image.Service does.
 type Images interface {
-	// Present looks without pulling.
-	Present(ref string) (image.Image, bool, error)
-	// Resolve may pull, as the policy says. Its error is an *image.Error.
-	Resolve(ctx context.Context, ref string, policy corev1.PullPolicy) (image.Image, error)
+	// Ensure may pull, as the policy says. Its error is an *image.Error.
+	Ensure(ctx context.Context, r image.Request) (img image.Image, pulled bool, err error)
 }
 
 // Volumes prepares a pod's volumes. volume.Manager does.
@@ -78,6 +76,8 @@ type Worker struct {
 	sandbox    sandbox.Sandbox
 	leaving    sandbox.Sandbox // whose end is no news
 	containers map[lifecycle.ContainerRef]*attempt
+
+	resizes sync.Mutex // one resize at a time, each with the newest definition
 }
 
 // attempt is a live container.

@@ -30,15 +30,17 @@ import (
 // node is a driver, an image service and a volume manager of which tests say
 // what happens. Guests follow scripts.
 type node struct {
-	mu        sync.Mutex
-	scripts   map[string][]script // by container, one per attempt; the last repeats
-	images    map[string]error
-	mountErrs []error
-	sandboxes []*fakeSandbox
-	trace     []string
-	begin     time.Time
-	dial      func(ctx context.Context, address string) (net.Conn, error)
-	exec      func(ctx context.Context, container string, e sandbox.ExecConfig) (int32, error)
+	mu          sync.Mutex
+	scripts     map[string][]script // by container, one per attempt; the last repeats
+	images      map[string]error
+	mountErrs   []error
+	updateErrs  []error
+	sandboxes   []*fakeSandbox
+	allocatable corev1.ResourceList
+	trace       []string
+	begin       time.Time
+	dial        func(ctx context.Context, address string) (net.Conn, error)
+	exec        func(ctx context.Context, container string, e sandbox.ExecConfig) (int32, error)
 }
 
 // script is what a guest does: it runs for a time and exits, unless a signal
@@ -56,13 +58,13 @@ func (n *node) note(format string, args ...any) {
 	n.trace = append(n.trace, fmt.Sprintf("%v "+format, append([]any{time.Since(n.begin)}, args...)...))
 }
 
-func (n *node) Present(ref string) (image.Image, bool, error) {
-	return image.Image{Ref: ref, Module: "sha256:0", Config: container.ImageConfig{Entrypoint: []string{"/x"}}}, n.images[ref] == nil, nil
-}
-
-func (n *node) Resolve(_ context.Context, ref string, _ corev1.PullPolicy) (image.Image, error) {
-	img, _, _ := n.Present(ref)
-	return img, n.images[ref]
+func (n *node) Ensure(_ context.Context, r image.Request) (image.Image, bool, error) {
+	err, absent := n.images[r.Ref], n.images[r.Ref] != nil
+	pulls := r.Policy == corev1.PullAlways || absent && r.Policy != corev1.PullNever
+	if pulls {
+		r.OnPull()
+	}
+	return image.Image{Ref: r.Ref, Module: "sha256:0", Config: container.ImageConfig{Entrypoint: []string{"/x"}}}, pulls, err
 }
 
 func (n *node) Mount(context.Context, *corev1.Pod) error {
@@ -144,7 +146,18 @@ func (c *fakeContainer) Signal(s int)               { c.signals <- s }
 func (c *fakeContainer) Kill()                      { c.once.Do(func() { close(c.kill) }) }
 
 func (c *fakeContainer) Attach(context.Context, sandbox.AttachConfig) error { return nil }
-func (c *fakeContainer) Update(container.Limits) error                      { return nil }
+
+func (c *fakeContainer) Update(l container.Limits) error {
+	c.node.note("update %s to %d MiB, %d shares", c.config.Name, l.MemoryBytes>>20, l.CPUShares)
+	c.node.mu.Lock()
+	defer c.node.mu.Unlock()
+	if len(c.node.updateErrs) == 0 {
+		return nil
+	}
+	err := c.node.updateErrs[0]
+	c.node.updateErrs = c.node.updateErrs[1:]
+	return err
+}
 
 func (c *fakeContainer) Exec(ctx context.Context, e sandbox.ExecConfig) (int32, error) {
 	if c.node.exec == nil {
@@ -211,7 +224,7 @@ func play(t *testing.T, n *node, pod *corev1.Pod, limit time.Duration, during fu
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	w := Start(ctx, Config{
-		Driver: n, Images: n, Volumes: n, Store: s, Node: Node{Name: "node", HostIP: "127.0.0.1"},
+		Driver: n, Images: n, Volumes: n, Store: s, Node: Node{Name: "node", HostIP: "127.0.0.1", Allocatable: n.allocatable},
 		RemoveLogs: func(_ *corev1.Pod, c string) error { n.note("remove logs of %s", c); return nil },
 		Log:        slog.New(slog.DiscardHandler),
 	}, pod)
