@@ -109,6 +109,7 @@ var homes = map[string][]string{
 	"github.com/miekg/dns":                   {"podnet/dns"},
 	"k8s.io/kubernetes":                      nil,
 	"github.com/cilium/ebpf":                 {"cgroup/bpf"},
+	"github.com/opencontainers/cgroups":      {"cgroup/cgroupfs"},
 	"k8s.io/client-go":                       {"runtime/agent"},
 }
 
