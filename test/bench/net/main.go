@@ -29,6 +29,7 @@ var (
 	rounds  = flag.Int("rounds", 5, "how often everything is measured; the median counts")
 	period  = flag.Duration("for", time.Second, "how long each figure is measured")
 	wasmpod = flag.String("wasmpod", "bin/wasmpod", "the binary to measure")
+	only    = flag.String("only", "", "measure only this: a pair's name, or idle")
 	guests  = flag.String("guests", "wasm-examples", "the folder of the guests' sources")
 )
 
@@ -50,7 +51,12 @@ func run(ctx context.Context) error {
 	defer os.RemoveAll(dir)
 	var errs []error
 	for _, p := range pairs {
-		errs = append(errs, p.measure(ctx, dir))
+		if *only == "" || *only == p.name {
+			errs = append(errs, p.measure(ctx, dir))
+		}
+	}
+	if *only == "" || *only == "idle" {
+		errs = append(errs, measureIdle(ctx, dir))
 	}
 	return errors.Join(errs...)
 }
