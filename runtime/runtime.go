@@ -38,6 +38,10 @@ type Config struct {
 	DataDir string
 	// ImageStores are further image stores, which are only read.
 	ImageStores []string
+	// Registries is how images are pulled.
+	Registries image.Registries
+	// SettleImages: see image.Config.Settle.
+	SettleImages bool
 	// BaseDir is what relative image paths start from.
 	BaseDir string
 	// NodeName is the name of this node; default: the host's.
@@ -57,6 +61,10 @@ type Config struct {
 	Stdio      StdioFunc
 	OnProgress func(pod *corev1.Pod, fact lifecycle.Fact)
 	OnEvent    func(*corev1.Event)
+
+	// Worker, if not nil, may change what the worker of each pod works with. Tests
+	// put what fails in the place of what works.
+	Worker func(*podworker.Config)
 
 	Log *slog.Logger
 }
@@ -166,6 +174,8 @@ func OpenImages(cfg Config) (*image.Service, error) {
 		Root:       filepath.Join(cfg.DataDir, "images"),
 		ExtraRoots: cfg.ImageStores,
 		BaseDir:    cfg.BaseDir,
+		Registries: cfg.Registries,
+		Settle:     cfg.SettleImages,
 	})
 }
 
@@ -208,7 +218,7 @@ func (r *Runtime) startPod(pod *corev1.Pod) error {
 	if err := r.store.AddPod(pod); err != nil {
 		return err
 	}
-	r.workers[pod.UID] = podworker.Start(r.ctx, podworker.Config{
+	config := podworker.Config{
 		Driver:   r.driver,
 		Images:   r.images,
 		Volumes:  r.volume,
@@ -221,7 +231,11 @@ func (r *Runtime) startPod(pod *corev1.Pod) error {
 		OnProgress: r.progress,
 		OnEvent:    r.cfg.OnEvent,
 		Log:        r.cfg.Log,
-	}, pod)
+	}
+	if r.cfg.Worker != nil {
+		r.cfg.Worker(&config)
+	}
+	r.workers[pod.UID] = podworker.Start(r.ctx, config, pod)
 	return nil
 }
 

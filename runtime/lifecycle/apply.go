@@ -92,8 +92,10 @@ func (a *applying) fold(f Fact) {
 	case ImagePulling:
 		a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
 			if len(f.MissingSecrets) > 0 {
-				a.event(nil, corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret", fmt.Sprintf(
-					"Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(f.MissingSecrets, ", ")))
+				a.events = append(a.events, Event{
+					At: a.at, Type: corev1.EventTypeWarning, Reason: "FailedToRetrieveImagePullSecret",
+					Message: fmt.Sprintf("Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(f.MissingSecrets, ", ")),
+				})
 			}
 			a.event(spec, corev1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", f.Image))
 		})

@@ -136,6 +136,7 @@ func (p *Pods) open(c config) error {
 	}
 	c.runtime.DataDir = dir
 	c.runtime.ImageStores = []string{store}
+	c.runtime.Registries.Offline = true // a test depends on nothing outside
 	c.runtime.NodeName = "podtest"
 	c.runtime.OnEvent = p.recordEvent
 	p.r, err = runtime.Open(context.Background(), c.runtime)
