@@ -130,13 +130,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		return nil, err
 	}
 	pruneLogs(r.logRoot(), cfg.Log)
-	r.engine, err = wasm.New(ctx, wasm.Config{
-		CacheDir:    filepath.Join(cfg.DataDir, "cache", "modules"),
-		Interpreter: cfg.Interpreter,
-		Hosts:       []wasm.HostModule{wasip1.Instantiate},
-		ImportName:  wasip1.ImportName,
-	})
-	if err != nil {
+	if r.engine, err = newEngine(ctx, cfg); err != nil {
 		return nil, err
 	}
 	pods := filepath.Join(r.run.path, "pods")
@@ -166,6 +160,15 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		Log:        cfg.Log,
 	})
 	return r, nil
+}
+
+func newEngine(ctx context.Context, cfg Config) (*wasm.Engine, error) {
+	return wasm.New(ctx, wasm.Config{
+		CacheDir:    filepath.Join(cfg.DataDir, "cache", "modules"),
+		Interpreter: cfg.Interpreter,
+		Hosts:       []wasm.HostModule{wasip1.Instantiate},
+		ImportName:  wasip1.ImportName,
+	})
 }
 
 // OpenImages opens the image store of a data directory alone.

@@ -17,11 +17,14 @@ import (
 func newImageCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
-		Short: "Build, list, inspect and remove images of the local store",
+		Short: "Pull, push, build, load, save and inspect images, and remove them",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newImageBuildCommand(a), newImageListCommand(a), newImageInspectCommand(a), newImageRemoveCommand(a))
+	cmd.AddCommand(
+		newImagePullCommand(a), newImagePushCommand(a), newImageBuildCommand(a), newImageLoadCommand(a), newImageSaveCommand(a),
+		newImageTagCommand(a), newImageListCommand(a), newImageInspectCommand(a), newImageRemoveCommand(a), newImagePruneCommand(a),
+	)
 	return cmd
 }
 
@@ -78,6 +81,7 @@ func newImageListCommand(a *app) *cobra.Command {
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List the images of the local store",
+		Example: "  wasmpod image ls\n  wasmpod image ls -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			images, err := runtime.OpenImages(a.config)
@@ -122,9 +126,11 @@ func newImageInspectCommand(a *app) *cobra.Command {
 
 func newImageRemoveCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "rm IMAGE...",
-		Short: "Remove images from the local store",
-		Args:  cobra.MinimumNArgs(1),
+		Use:               "rm IMAGE...",
+		Short:             "Remove images from the local store",
+		Example:           "  wasmpod image rm hello web:v1",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			images, err := runtime.OpenImages(a.config)
 			if err != nil {

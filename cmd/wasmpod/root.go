@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/wasmpod/wasmpod/runtime"
+	"github.com/wasmpod/wasmpod/runtime/image"
 )
 
 // version is set by the linker.
@@ -53,6 +54,9 @@ Every flag can also be set by an environment variable (WASMPOD_DATA_DIR for
 	flags := root.PersistentFlags()
 	flags.String("data-dir", "", "where images, compiled code and logs are kept (default: by the XDG convention, /var/lib/wasmpod for root)")
 	flags.StringSlice("image-stores", nil, "further image stores, read only (default: the folder 'images' beside the binary, if there is one)")
+	flags.StringSlice("registry-mirrors", nil, "registries to ask before others, REGISTRY=HOST[:PORT][/PREFIX], as in docker.io=127.0.0.1:5000")
+	flags.StringSlice("insecure-registries", nil, "registries (HOST or HOST:PORT) to speak to by plain http or under any certificate; loopback addresses may always use http")
+	flags.Bool("offline", false, "never ask a registry for an image")
 	flags.String("config", "", "configuration file (default: wasmpod/config.yaml below $XDG_CONFIG_HOME, then below /etc)")
 	flags.String("node-name", "", "name of this node (default: the host's name)")
 	flags.Bool("interpreter", false, "interpret modules instead of compiling them: slower, for CPUs without compiler support")
@@ -127,7 +131,18 @@ func (a *app) configure(flags *pflag.FlagSet) error {
 	if len(stores) == 0 {
 		stores = shippedImages()
 	}
+	mirrors, err := image.ParseMirrors(v.GetStringSlice("registry-mirrors"))
+	if err != nil {
+		return invalid(fmt.Errorf("--registry-mirrors: %w", err))
+	}
 	a.config = runtime.Config{
+		Registries: image.Registries{
+			Offline:  v.GetBool("offline"),
+			Insecure: v.GetStringSlice("insecure-registries"),
+			Mirrors:  mirrors,
+		},
+		SettleImages: true,
+
 		DataDir:     dataDir,
 		ImageStores: stores,
 		BaseDir:     baseDir,
