@@ -34,6 +34,7 @@ import (
 	"github.com/wasmpod/wasmpod/runtime"
 	"github.com/wasmpod/wasmpod/runtime/image"
 	"github.com/wasmpod/wasmpod/runtime/manifest"
+	"github.com/wasmpod/wasmpod/runtime/podworker"
 )
 
 // defaultPatience is how long a Wait function waits, of the clock that the test
@@ -72,8 +73,10 @@ type Pods struct {
 	images   *image.Service
 
 	closed   sync.Once
+	faults   *faults
 	mu       sync.Mutex
 	timeline timeline
+	statuses []shown
 }
 
 // Run starts the pods of a manifest: a string or []byte of YAML or JSON, or
@@ -89,7 +92,7 @@ func Run(t testing.TB, objects any, options ...Option) *Pods {
 	if err != nil {
 		t.Fatalf("podtest: %v", err)
 	}
-	p := &Pods{t: t, patience: c.patience, begin: time.Now(), timeline: newTimeline()}
+	p := &Pods{t: t, patience: c.patience, begin: time.Now(), timeline: newTimeline(), faults: newFaults()}
 	if err := p.open(c); err != nil {
 		t.Fatalf("podtest: %v", err)
 	}
@@ -139,6 +142,10 @@ func (p *Pods) open(c config) error {
 	c.runtime.Registries.Offline = true // a test depends on nothing outside
 	c.runtime.NodeName = "podtest"
 	c.runtime.OnEvent = p.recordEvent
+	c.runtime.Worker = func(w *podworker.Config) {
+		p.faults.install(w)
+		w.OnStatus = p.recordStatus
+	}
 	p.r, err = runtime.Open(context.Background(), c.runtime)
 	return err
 }

@@ -73,7 +73,11 @@ func state(s corev1.ContainerState) string {
 // for tests in a bubble.
 func (p *Pods) Golden(file string) {
 	p.t.Helper()
-	got := p.Timeline()
+	p.golden(file, p.Timeline())
+}
+
+func (p *Pods) golden(file, got string) {
+	p.t.Helper()
 	if *update {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			p.t.Fatal(err)
@@ -88,6 +92,6 @@ func (p *Pods) Golden(file string) {
 		p.t.Fatalf("podtest: %v (go test -podtest.update writes it)", err)
 	}
 	if got != string(want) {
-		p.t.Errorf("podtest: the timeline differs from %s:\n%s\nwant:\n%s", file, got, want)
+		p.t.Errorf("podtest: this differs from %s:\n%s\nwant:\n%s", file, got, want)
 	}
 }

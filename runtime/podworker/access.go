@@ -1,6 +1,9 @@
 package podworker
 
-import "github.com/wasmpod/wasmpod/runtime/sandbox"
+import (
+	"github.com/wasmpod/wasmpod/runtime/lifecycle"
+	"github.com/wasmpod/wasmpod/runtime/sandbox"
+)
 
 // Sandbox is the pod's sandbox; nil while there is none.
 func (w *Worker) Sandbox() sandbox.Sandbox {
@@ -19,4 +22,15 @@ func (w *Worker) Container(name string) sandbox.Container {
 		}
 	}
 	return nil
+}
+
+// Live are the containers that run at the moment, by what they are attempts of.
+func (w *Worker) Live() map[lifecycle.ContainerRef]sandbox.Container {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	live := make(map[lifecycle.ContainerRef]sandbox.Container, len(w.containers))
+	for ref, c := range w.containers {
+		live[ref] = c.Container
+	}
+	return live
 }

@@ -36,6 +36,12 @@ type Config struct {
 	// OnProgress, if not nil, is told of every fact of every pod, after it was
 	// applied. It must not block.
 	OnProgress func(pod *corev1.Pod, fact lifecycle.Fact)
+	// OnStatus, if not nil, is told of every status, which is not to be changed, and
+	// of when it became known. It must not block.
+	OnStatus func(pod *corev1.Pod, status *corev1.PodStatus)
+	// OnProbe, if not nil, is called before each attempt of a probe, within its
+	// timeout. What waits there delays the attempt; tests do.
+	OnProbe func(ctx context.Context, pod *corev1.Pod, probe lifecycle.RunProbe)
 	// OnEvent, if not nil, is told of every event as it was recorded. It must not
 	// block.
 	OnEvent func(*corev1.Event)
@@ -179,6 +185,9 @@ func (w *Worker) run() {
 			if s := lifecycle.Status(w.pod(), observed, now); !equality.Semantic.DeepEqual(s, status) {
 				status = s
 				w.cfg.Store.SetStatus(w.pod().UID, s)
+				if w.cfg.OnStatus != nil {
+					w.cfg.OnStatus(w.pod(), &status)
+				}
 			}
 		}
 		plan := lifecycle.Decide(w.pod(), observed, now)

@@ -145,6 +145,7 @@ func (c *fakeContainer) Status() sandbox.ExitStatus { return c.status }
 func (c *fakeContainer) Signal(s int)               { c.signals <- s }
 func (c *fakeContainer) Kill()                      { c.once.Do(func() { close(c.kill) }) }
 
+func (c *fakeContainer) Usage() sandbox.Usage                               { return sandbox.Usage{} }
 func (c *fakeContainer) Attach(context.Context, sandbox.AttachConfig) error { return nil }
 
 func (c *fakeContainer) Update(l container.Limits) error {

@@ -64,7 +64,11 @@ func (w *Worker) runProbe(ctx context.Context, a lifecycle.RunProbe) {
 	f := lifecycle.ProbeFinished{Began: time.Now(), Container: a.ContainerRef, Kind: a.Kind, Seq: a.Seq}
 	var err error
 	for range probeTries {
-		f.Result, f.Output, err = t.probe(ctx, a.Kind.Of(t.spec))
+		f.Result, f.Output, err = t.probe(ctx, a.Kind.Of(t.spec), func(ctx context.Context) {
+			if w.cfg.OnProbe != nil {
+				w.cfg.OnProbe(ctx, w.pod(), a)
+			}
+		})
 		if err == nil || ctx.Err() != nil {
 			break
 		}
@@ -79,9 +83,10 @@ func (w *Worker) runProbe(ctx context.Context, a lifecycle.RunProbe) {
 	w.report(f)
 }
 
-func (t target) probe(ctx context.Context, p *corev1.Probe) (probes.Result, string, error) {
+func (t target) probe(ctx context.Context, p *corev1.Probe, before func(context.Context)) (probes.Result, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(p.TimeoutSeconds, 1))*time.Second)
 	defer cancel()
+	before(ctx)
 	switch {
 	case p.Exec != nil:
 		return exec.Probe(ctx, t.run, container.ExpandCommand(t.spec, p.Exec.Command))

@@ -95,7 +95,9 @@ func TestResize(t *testing.T) {
 			n := &node{scripts: map[string][]script{"a": {{runs: time.Hour}}}, allocatable: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")}}
 			play(t, n, limited(func(*corev1.Container) {}), 10*time.Second, func(w *Worker) {
 				time.Sleep(time.Second)
-				err := give(w, "16Mi", func(s *corev1.PodSpec) { s.Containers[0].Resources.Requests[corev1.ResourceCPU] = resource.MustParse("3") })
+				err := give(w, "16Mi", func(s *corev1.PodSpec) {
+					s.Containers[0].Resources.Requests[corev1.ResourceCPU] = resource.MustParse("3")
+				})
 				if err != nil {
 					t.Fatal(err)
 				}
