@@ -1,16 +1,23 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
+	"maps"
 	"net/http"
 	goruntime "runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/wasmpod/wasmpod/runtime/container"
 	"github.com/wasmpod/wasmpod/runtime/metrics"
+	"github.com/wasmpod/wasmpod/runtime/sandbox"
 	"github.com/wasmpod/wasmpod/runtime/sandbox/inproc"
 )
 
@@ -39,10 +46,52 @@ func (r *Runtime) MetricsHandler() (http.Handler, error) {
 // Snapshot is what pods and the node consume at the moment.
 func (r *Runtime) Snapshot() metrics.Snapshot {
 	s := metrics.Snapshot{Time: time.Now(), Node: r.nodeStats()}
+	networks := r.network.usage()
 	for _, pod := range r.store.Pods() {
-		s.Pods = append(s.Pods, metrics.Pod{Pod: pod})
+		p := metrics.Pod{Pod: pod, Network: networks[pod.UID]}
+		if w := r.worker(pod.UID); w != nil {
+			for ref, c := range w.Live() {
+				p.Containers = append(p.Containers, containerUsage(pod, ref.Name, c))
+			}
+		}
+		slices.SortFunc(p.Containers, func(a, b metrics.Container) int { return cmp.Compare(a.ID, b.ID) })
+		s.Pods = append(s.Pods, p)
 	}
 	return s
+}
+
+func containerUsage(pod *corev1.Pod, name string, c sandbox.Container) metrics.Container {
+	u := c.Usage()
+	m := metrics.Container{
+		Name: name, ID: c.ID(), Started: u.Started, CPU: u.CPU, Wait: u.Wait, Throttle: u.Throttle,
+		Fuel: u.Fuel, Safepoints: u.Safepoints,
+		Memory: u.MemoryBytes, MemoryPeak: u.MemoryPeak, MemoryLimit: u.Limits.MemoryBytes,
+		CPUMilli: u.Limits.CPUMilli, CPUShares: u.Limits.CPUShares,
+		FSBytes: u.FileBytes, FSInodes: u.Files, LogBytes: u.LogBytes, Commands: u.Commands,
+	}
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses) {
+		if s.Name == name {
+			m.Image = s.Image
+		}
+	}
+	return m
+}
+
+// usage is the traffic of the pods that are connected.
+func (n *network) usage() map[types.UID]*metrics.Network {
+	n.mu.Lock()
+	members := slices.Collect(maps.Values(n.members))
+	n.mu.Unlock()
+	out := make(map[types.UID]*metrics.Network, len(members))
+	for _, m := range members {
+		s := m.ns.Stats()
+		out[m.pod.UID] = &metrics.Network{
+			RxBytes: s.Pod.RxBytes, RxPackets: s.Pod.RxPackets, RxDropped: s.Pod.RxDropped,
+			TxBytes: s.Pod.TxBytes, TxPackets: s.Pod.TxPackets,
+			Sockets: s.Sockets, EgressDenied: m.egress.Denied(),
+		}
+	}
+	return out
 }
 
 func (r *Runtime) nodeStats() metrics.Node {

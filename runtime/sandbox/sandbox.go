@@ -75,6 +75,8 @@ type Container interface {
 	// Exec has started in it. A memory limit below what it uses now is refused with
 	// a *ResizeError and nothing is changed. Zero is unlimited.
 	Update(limits container.Limits) error
+	// Usage is what it has consumed up to now.
+	Usage() Usage
 	// Done is closed when the guest has ended and its resources are released.
 	Done() <-chan struct{}
 	// Status says how the guest ended. It is meaningful after Done.

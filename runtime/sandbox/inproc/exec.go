@@ -27,6 +27,7 @@ type commands struct {
 	places  int // of maxCommands
 	serial  int
 	left    sync.WaitGroup // Add only while !ended
+	past    wasm.Stats     // of those that have ended
 }
 
 func newCommands() *commands {
@@ -129,6 +130,11 @@ func (c *commands) remove(i *wasm.Instance) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.running, i)
+	s := i.Stats()
+	c.past.CPUTime += s.CPUTime
+	c.past.Fuel += s.Fuel
+	c.past.Safepoints += s.Safepoints
+	c.past.MemoryPeak = max(c.past.MemoryPeak, s.MemoryPeak)
 }
 
 // commandProcess is the process of a command: the container's, but for its

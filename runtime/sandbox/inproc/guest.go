@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/wasmpod/wasmpod/runtime/container"
 	"github.com/wasmpod/wasmpod/runtime/image"
@@ -47,11 +48,13 @@ type guest struct {
 	streams  *streams
 	programs programs
 	network  *guestNetwork // nil on the host's network
+	disk     disk
 
 	mu       sync.Mutex
 	instance *wasm.Instance  // nil until Start
 	receiver *wasip1.Process // of signals; the process of instance
 	limits   container.Limits
+	started  time.Time
 	ended    bool // set once, by whoever then calls end
 	done     chan struct{}
 	status   sandbox.ExitStatus // before done is closed
@@ -121,7 +124,7 @@ func (g *guest) create(ctx context.Context) error {
 		return err
 	}
 	pod := g.config.Pod
-	g.log, err = logs.Create(logs.Path(cfg.LogRoot, pod.Namespace, pod.Name, pod.UID, g.config.Name, g.config.Attempt), logs.Options{OnError: func(err error) {
+	g.log, err = logs.Create(g.logPath(), logs.Options{OnError: func(err error) {
 		cfg.Log.Warn("the log cannot be written", "pod", pod.Name, "container", g.config.Name, "error", err)
 	}})
 	if err != nil {
@@ -229,6 +232,11 @@ func (g *guest) ID() string                 { return g.id }
 func (g *guest) Done() <-chan struct{}      { return g.done }
 func (g *guest) Status() sandbox.ExitStatus { return g.status }
 
+func (g *guest) logPath() string {
+	pod := g.config.Pod
+	return logs.Path(g.sandbox.cfg.LogRoot, pod.Namespace, pod.Name, pod.UID, g.config.Name, g.config.Attempt)
+}
+
 // files lays out what the guest sees: its private root, the files that every
 // container of a pod has, and the mounts of its blueprint over them.
 func (g *guest) files() (wasip1.FS, error) {
@@ -330,6 +338,7 @@ func (g *guest) Start(ctx context.Context) error {
 	})
 	instance, err := g.startInstance(context.WithoutCancel(ctx), g.id, g.module, g.process)
 	g.instance, g.receiver, g.ended = instance, g.process, err != nil
+	g.started = time.Now()
 	g.mu.Unlock()
 	if err != nil {
 		g.end(wasm.Exit{Code: 128, Reason: "StartError", Message: err.Error()})
@@ -404,9 +413,7 @@ func (g *guest) terminationMessage(exit wasm.Exit) string {
 		message = fmt.Sprintf("Error on reading termination log %s: %v", g.config.TerminationMessagePath, err)
 	}
 	if message == "" && exit.Code != 0 && g.config.TerminationMessagePolicy == "FallbackToLogsOnError" {
-		pod := g.config.Pod
-		file := logs.Path(g.sandbox.cfg.LogRoot, pod.Namespace, pod.Name, pod.UID, g.config.Name, g.config.Attempt)
-		message, err = logs.LastLines(file, terminationLogLines, terminationLogBytes)
+		message, err = logs.LastLines(g.logPath(), terminationLogLines, terminationLogBytes)
 		if err != nil {
 			message = fmt.Sprintf("Error on reading termination message from logs: %v", err)
 		}

@@ -1,0 +1,29 @@
+package sandbox
+
+import (
+	"time"
+
+	"github.com/wasmpod/wasmpod/cgroup"
+	"github.com/wasmpod/wasmpod/runtime/container"
+)
+
+// Usage is what one attempt of a container has consumed, together with the
+// commands that Exec has started in it, those that have ended included. Counters
+// never fall.
+type Usage struct {
+	Started time.Time     // zero before it has
+	CPU     time.Duration // on a processor
+	Wait    time.Duration // ready to run while others ran
+	// Throttle is what its CPU limit has done to it.
+	Throttle   cgroup.ThrottleStats
+	Fuel       uint64 // see wasm.Stats
+	Safepoints uint64
+	// MemoryBytes is charged now; MemoryPeak is the most that was.
+	MemoryBytes, MemoryPeak int64
+	Limits                  container.Limits // in force
+	// FileBytes and Files are what its private root holds, not older than a minute;
+	// FileBytes is -1 if that is not known.
+	FileBytes, Files int64
+	LogBytes         int64
+	Commands         int // of Exec, that run
+}
