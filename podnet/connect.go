@@ -396,28 +396,29 @@ func (s *Socket) Listen(backlog int) error {
 	if s.kind != Stream {
 		return syscall.EOPNOTSUPP
 	}
-	errno := s.startListening(backlog)
-	if errno == none {
-		s.ns.changed()
+	port, errno := s.startListening(backlog)
+	if port != 0 {
+		s.ns.changed(TCP, port)
 	}
 	return toError(errno)
 }
 
-func (s *Socket) startListening(backlog int) syscall.Errno {
+// startListening returns the port if s has not been listening before.
+func (s *Socket) startListening(backlog int) (uint16, syscall.Errno) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed != none {
-		return s.closed
+		return 0, s.closed
 	}
 	if s.state != idle && s.state != listening {
-		return syscall.EINVAL
+		return 0, syscall.EINVAL
 	}
 	if backlog < 0 || backlog > maxBacklog {
 		backlog = maxBacklog
 	}
 	if s.state == listening {
 		s.accepts.backlog = backlog
-		return none
+		return 0, none
 	}
 	if s.bucket == nil {
 		addr := s.wildcard()
@@ -425,15 +426,15 @@ func (s *Socket) startListening(backlog int) syscall.Errno {
 			addr = s.local.Addr()
 		}
 		if errno := s.ns.tcp.bind(s, netip.AddrPortFrom(addr, 0), syscall.EADDRINUSE); errno != none {
-			return errno
+			return 0, errno
 		}
 	}
 	if errno := s.ns.tcp.listen(s); errno != none {
-		return errno
+		return 0, errno
 	}
 	s.state = listening
 	s.accepts = &acceptQueue{backlog: backlog}
-	return none
+	return s.local.Port(), none
 }
 
 // Accept takes a connection: EAGAIN if there is none. The new socket is paid
@@ -543,6 +544,7 @@ func (s *Socket) Shutdown(how How) error {
 	var kids []*Socket
 	var clients []*attempt
 	var a *attempt
+	stopped := uint16(0)
 	switch {
 	case s.kind == Datagram:
 		if !s.peer.IsValid() {
@@ -552,6 +554,7 @@ func (s *Socket) Shutdown(how How) error {
 	case s.state == listening:
 		if how&ShutRead != 0 {
 			kids, clients = s.stopListening()
+			stopped = s.local.Port()
 			s.ns.tcp.unlisten(s)
 			if !s.userPort {
 				s.ns.tcp.unbind(s)
@@ -575,6 +578,9 @@ func (s *Socket) Shutdown(how How) error {
 		a.abandon()
 	}
 	turnAway(kids, clients)
+	if stopped != 0 {
+		s.ns.changed(TCP, stopped)
+	}
 	s.wake()
 	return toError(errno)
 }

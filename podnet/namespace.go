@@ -229,6 +229,15 @@ type Listening struct {
 	Pending, Backlog int
 }
 
+// Takes says whether a socket takes what comes for an address of the pod: one
+// that listens, or for UDP one that is bound and not connected.
+func (ns *Namespace) Takes(proto Proto, addr netip.AddrPort) bool {
+	if proto == UDP {
+		return ns.udp.takes(addr, func(s *Socket) bool { return !s.peer.IsValid() })
+	}
+	return ns.tcp.takes(addr, func(s *Socket) bool { return s.listening })
+}
+
 // Listening lists listening stream sockets and bound, unconnected datagram
 // sockets, sorted by protocol, port and address.
 func (ns *Namespace) Listening() []Listening {

@@ -39,10 +39,10 @@ type Config struct {
 	// Outside, if not nil, reaches what is no pod. Without: ENETUNREACH.
 	Outside Outside
 	// Changed, if not nil, is called when a socket has begun or ended to take
-	// connections or datagrams at a port that it asked for: what
-	// Namespace.Listening returns may be different. It is called without locks
-	// held, by whoever made the change, and not any more while a namespace closes.
-	Changed func(*Namespace)
+	// connections or datagrams at a port that it asked for: what Namespace.Takes
+	// says of the port may be different. It is called without locks held, by whoever
+	// made the change, and not any more while a namespace closes.
+	Changed func(ns *Namespace, proto Proto, port uint16)
 }
 
 // Network connects the pods of a node, in memory, and hands out their IPs. An
@@ -239,8 +239,8 @@ func isBroadcast(ip netip.Addr) bool {
 }
 
 // changed tells the hook, if there is one.
-func (ns *Namespace) changed() {
+func (ns *Namespace) changed(proto Proto, port uint16) {
 	if hook := ns.network.cfg.Changed; hook != nil && !ns.closed.Load() {
-		hook(ns)
+		hook(ns, proto, port)
 	}
 }

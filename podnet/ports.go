@@ -394,6 +394,14 @@ func hash(a netip.AddrPort) int {
 	return int(h >> 1)
 }
 
+// takes says whether a socket for which f holds fits a destination.
+func (p *ports) takes(addr netip.AddrPort, f func(*Socket) bool) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	b := p.buckets[addr.Port()]
+	return b != nil && slices.ContainsFunc(b.socks, func(s *Socket) bool { return f(s) && s.score(addr.Addr()) > 0 })
+}
+
 // each calls f for every bound socket with the ports locked, and then, without,
 // g for those that f was called for and for which the caller keeps an entry.
 func (p *ports) each(f func(*Socket), g func(*Socket, int)) {

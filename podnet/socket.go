@@ -139,7 +139,7 @@ func (s *Socket) checkFamily(a netip.Addr) syscall.Errno {
 func (s *Socket) Bind(addr netip.AddrPort) error {
 	errno := s.bind(addr)
 	if errno == none && s.kind == Datagram && addr.Port() != 0 {
-		s.ns.changed()
+		s.ns.changed(UDP, addr.Port())
 	}
 	return toError(errno)
 }
@@ -370,7 +370,10 @@ func (s *Socket) end(why syscall.Errno) syscall.Errno {
 	s.attempt = nil
 	var kids []*Socket
 	var clients []*attempt
-	served := s.accepts != nil || s.kind == Datagram && s.userPort
+	served, proto, port := s.accepts != nil, TCP, s.local.Port()
+	if s.kind == Datagram {
+		served, proto = s.userPort, UDP
+	}
 	if s.accepts != nil {
 		kids, clients = s.stopListening()
 	}
@@ -379,7 +382,7 @@ func (s *Socket) end(why syscall.Errno) syscall.Errno {
 	if s.ns != nil {
 		s.ns.forget(s)
 		if served {
-			s.ns.changed()
+			s.ns.changed(proto, port)
 		}
 	}
 	if a != nil {

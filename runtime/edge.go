@@ -173,8 +173,8 @@ func (n *network) leave(m *member) error {
 // listening is podnet.Config.Changed: what a pod listens on at its IP can be
 // reached at that IP by processes of the host, for which loopback has it. It
 // returns when it can, so that a client need not try again.
-func (n *network) listening(ns *podnet.Namespace) {
-	if n.claim == nil {
+func (n *network) listening(ns *podnet.Namespace, proto podnet.Proto, port uint16) {
+	if n.claim == nil || proto == podnet.UDP && port >= firstEphemeral {
 		return
 	}
 	n.mu.Lock()
@@ -188,50 +188,28 @@ func (n *network) listening(ns *podnet.Namespace) {
 	if m.left {
 		return
 	}
-	want := m.exposed()
-	for key, f := range m.edge {
-		if !want[key] {
+	key, at := edgeKey{proto, port}, netip.AddrPortFrom(ns.IP(), port)
+	f := m.edge[key]
+	if !ns.Takes(proto, at) {
+		delete(m.failed, key)
+		if f != nil {
 			delete(m.edge, key)
 			m.unbind(key, f)
 		}
+		return
 	}
-	for key := range m.failed {
-		if !want[key] {
-			delete(m.failed, key)
-		}
+	if f != nil || m.failed[key] || len(m.edge)+len(m.failed) >= maxPodListeners {
+		return
 	}
-	for key := range want {
-		if m.edge[key] != nil || m.failed[key] {
-			continue
-		}
-		f, err := hostport.Listen(context.Background(), key.proto.String(), netip.AddrPortFrom(ns.IP(), key.port), hostport.Config{
-			Dial: n.dialer(m, key.port), Limit: m.limit, Log: n.log,
-		})
-		if err != nil {
-			m.failed[key] = true
-			n.log.Info("a port of a pod is not reachable from the host", "pod", m.pod.Name, "namespace", m.pod.Namespace, "error", err)
-			continue
-		}
-		m.edge[key] = f
+	f, err := hostport.Listen(context.Background(), proto.String(), at, hostport.Config{
+		Dial: n.dialer(m, port), Limit: m.limit, Log: n.log,
+	})
+	if err != nil {
+		m.failed[key] = true
+		n.log.Info("a port of a pod is not reachable from the host", "pod", m.pod.Name, "namespace", m.pod.Namespace, "error", err)
+		return
 	}
-}
-
-// exposed is what the pod listens on at its IP, as far as there may be real
-// sockets for it.
-func (m *member) exposed() map[edgeKey]bool {
-	ip := m.ns.IP()
-	want := make(map[edgeKey]bool)
-	for _, l := range m.ns.Listening() {
-		addr := l.Addr.Addr().Unmap()
-		any := addr.IsUnspecified() && (addr.Is4() || !l.V6Only)
-		if !any && addr != ip || l.Proto == podnet.UDP && l.Addr.Port() >= firstEphemeral {
-			continue
-		}
-		if len(want) < maxPodListeners {
-			want[edgeKey{l.Proto, l.Addr.Port()}] = true
-		}
-	}
-	return want
+	m.edge[key] = f
 }
 
 // unbind ends a listener, and waits for nobody: connections go on when the
