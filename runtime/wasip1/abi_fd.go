@@ -419,6 +419,9 @@ func fdReaddir(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 		n += copy(buf[n:], h[:])
 		n += copy(buf[n:], e.name)
 	}
+	if errno := p.chargeListings(); errno != 0 {
+		return errno
+	}
 	put32(used, uint32(n))
 	return 0
 }

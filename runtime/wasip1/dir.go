@@ -130,6 +130,34 @@ func (p *Process) listed(d *openDir) {
 	p.listing = append(p.listing, d)
 }
 
+// direntBytes is what an entry takes beside its name.
+const direntBytes = 40
+
+// chargeListings charges for the entries that directories remember. A guest
+// without memory for them keeps those of the last directory, or none.
+func (p *Process) chargeListings() Errno {
+	for {
+		bytes := int64(0)
+		for _, d := range p.listing {
+			bytes += int64(cap(d.list.window))*direntBytes + int64(d.list.bytes) + int64(cap(d.list.raw))
+		}
+		if p.memory == nil || bytes == p.listingBytes {
+			return 0
+		}
+		if p.memory.Charge(bytes - p.listingBytes) {
+			p.listingBytes = bytes
+			return 0
+		}
+		oldest := p.listing[0]
+		oldest.list = dirReader{}
+		if p.listing = slices.Delete(p.listing, 0, 1); len(p.listing) == 0 {
+			p.memory.Release(p.listingBytes)
+			p.listingBytes = 0
+			return ErrnoNOMEM
+		}
+	}
+}
+
 // rewind begins a new listing.
 func (d *openDir) rewind() Errno {
 	st, errno := d.stat()

@@ -21,6 +21,13 @@ var killed = sys.NewExitError(137)
 // DefaultMaxFDs is the limit of open descriptors where ProcessConfig has none.
 const DefaultMaxFDs = 1024
 
+// Account pays for memory of the host's. Charge is false, and charges nothing, if
+// it cannot.
+type Account interface {
+	Charge(bytes int64) bool
+	Release(bytes int64)
+}
+
 // ProcessConfig is what one guest is given. The zero value is a guest with no
 // arguments, an empty environment, an empty file system and no streams.
 type ProcessConfig struct {
@@ -46,6 +53,7 @@ type ProcessConfig struct {
 	// same mounts, in place of Root. It is closed only after this one.
 	Files  *Process
 	MaxFDs int       // 0: DefaultMaxFDs
+	Memory Account   // pays for what the host remembers; nil: nobody
 	Rand   io.Reader // nil: crypto/rand
 
 	// Network is that of the pod. Without one there are no sockets.
@@ -89,7 +97,9 @@ type Process struct {
 
 	close sync.Once
 
-	listing []*openDir // that remember entries, the latest last
+	listing      []*openDir // that remember entries, the latest last
+	listingBytes int64      // charged for them
+	memory       Account
 
 	// Reused from call to call, so that the common ones do not allocate.
 	walk    walk
@@ -155,6 +165,7 @@ func NewProcess(c ProcessConfig) (_ *Process, err error) {
 		wake:   newWaker(),
 
 		network:  c.Network,
+		memory:   c.Memory,
 		hostname: c.Hostname,
 		owner:    owner{c.UID, c.GID},
 		groups:   c.Groups,
@@ -207,6 +218,9 @@ func (p *Process) listen(sockets []Socket) {
 func (p *Process) Close() error {
 	p.close.Do(func() {
 		p.fds.closeAll()
+		if p.memory != nil {
+			p.memory.Release(p.listingBytes)
+		}
 		p.wake.unwatch()
 		p.away.stop()
 		p.stdin.self.unwatch()

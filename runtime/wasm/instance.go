@@ -43,10 +43,13 @@ type Exit struct {
 // InstanceConfig configures one instance.
 type InstanceConfig struct {
 	Name string // for messages
-	// MemoryLimit bounds the linear memory, tables and stack together, in bytes;
+	// MemoryLimit bounds linear memory, tables, globals and stack together, in bytes;
 	// zero is unlimited. A guest that would exceed it ends OOMKilled with exit
 	// code 137 (OOM-06).
 	MemoryLimit int64
+	// Account, if not nil, is charged instead, and has the limit: for instances
+	// that share one, as the programs of a container.
+	Account *Account
 	// CPUShares is the guest's weight against others when more want to run than
 	// can: 2 to 262144 (RES-04); zero is 1024, the shares of one core.
 	CPUShares int64
@@ -57,7 +60,7 @@ type InstanceConfig struct {
 
 // Stats of an instance.
 type Stats struct {
-	MemoryBytes int64 // linear memory, tables and stack now
+	MemoryBytes int64 // linear memory, tables, globals and stack now
 	MemoryPeak  int64 // the most linear memory that it has had
 	// Fuel is the work that the guest was charged, in units of about 64 bytes of
 	// code executed, up to its last safepoint and in the end all of it. It is
@@ -120,8 +123,10 @@ func (e *Engine) Start(ctx context.Context, m *Module, c InstanceConfig) (*Insta
 	}
 	i := &Instance{name: c.Name, module: m, turn: e.scheduler.newTurn(c.CPUShares), meter: newMeter(), done: make(chan struct{})}
 	i.wake.Store(newEvent())
-	i.memory = &allocator{exceeded: i.outOfMemory}
-	i.memory.limit.Store(c.MemoryLimit)
+	if c.Account == nil {
+		c.Account = NewAccount(c.MemoryLimit)
+	}
+	i.memory = &allocator{account: c.Account, exceeded: i.outOfMemory}
 
 	e.mu.Lock()
 	if e.closed {
@@ -234,7 +239,7 @@ func (i *Instance) instantiate(ctx *guestContext) (Exit, bool) {
 
 func (i *Instance) finish() {
 	i.memory.free() // where wazero had no module to close
-	i.outside.bytes.Store(0)
+	i.memory.account.Release(i.outside.bytes.Swap(0))
 	e := i.module.engine
 	e.mu.Lock()
 	delete(e.instances, i)
@@ -329,7 +334,7 @@ func oomExit(limit int64) *Exit {
 
 // outOfMemory is called on the guest's goroutine, within memory.grow.
 func (i *Instance) outOfMemory() {
-	i.stop.CompareAndSwap(nil, oomExit(i.memory.limit.Load()))
+	i.stop.CompareAndSwap(nil, oomExit(i.memory.account.Limit()))
 	i.unwind()
 }
 

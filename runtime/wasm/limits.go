@@ -9,7 +9,7 @@ func (i *Instance) SetLimits(memory, cpuShares int64) error {
 	if memory < 0 {
 		return fmt.Errorf("memory limit of %d bytes is negative", memory)
 	}
-	i.memory.limit.Store(memory)
+	i.memory.account.SetLimit(memory)
 	i.turn.shares.Store(cpuShares)
 	return nil
 }

@@ -8,10 +8,10 @@ import (
 
 const pageBytes = 1 << 16 // of WebAssembly
 
-// allocator makes the one linear memory of an instance and holds its limit.
+// allocator makes the one linear memory of an instance and charges for it.
 type allocator struct {
-	limit    atomic.Int64 // bytes; 0 is none
-	exceeded func()       // called when growth would exceed it; does not return
+	account  *Account
+	exceeded func() // called when growth would exceed its limit; does not return
 	size     atomic.Int64
 	peak     atomic.Int64
 	mem      *linearMemory
@@ -45,7 +45,8 @@ func (a *allocator) free() {
 
 // Reallocate implements [experimental.LinearMemory].
 func (m *linearMemory) Reallocate(size uint64) []byte {
-	if limit := m.a.limit.Load(); limit > 0 && size > uint64(limit) {
+	more := int64(size) - m.a.size.Load()
+	if !m.a.account.Charge(more) {
 		m.a.exceeded()
 	}
 	n := int(size)
@@ -57,9 +58,11 @@ func (m *linearMemory) Reallocate(size uint64) []byte {
 	case m.reserved == nil:
 		m.slice = m.slice[:n]
 	case n > len(m.reserved):
+		m.a.account.Release(more)
 		return nil
 	case n > m.committed:
 		if !commit(m.reserved[m.committed:n]) {
+			m.a.account.Release(more)
 			return nil // the host has no memory: growth fails, as for any program
 		}
 		m.committed = n
@@ -74,7 +77,7 @@ func (m *linearMemory) Reallocate(size uint64) []byte {
 
 // Free implements [experimental.LinearMemory]. It may be called again.
 func (m *linearMemory) Free() {
-	m.a.size.Store(0)
+	m.a.account.Release(m.a.size.Swap(0))
 	if m.reserved != nil {
 		release(m.reserved)
 	}

@@ -43,8 +43,12 @@ const (
 	stackCeiling = 32 << 20
 	// smallStack is not counted as the guest's memory.
 	smallStack = 64 << 10
-	// elementBytes is what an element of a table takes.
+	// elementBytes is what an element of a table, or of a segment of elements,
+	// takes, and globalBytes what a global does, beyond those that any toolchain
+	// makes.
 	elementBytes = 8
+	globalBytes  = 128
+	fewGlobals   = 256
 )
 
 var errStackOverflow = errors.New("stack overflow")
@@ -58,6 +62,7 @@ type outside struct {
 	bytes  atomic.Int64
 	stack  reflect.Value   // of the function that runs
 	tables []reflect.Value // the references of each
+	fixed  int64           // bytes of globals and segments
 	found  bool
 }
 
@@ -82,6 +87,16 @@ func (o *outside) enter(f api.Function) (before reflect.Value) {
 func (o *outside) measure(mod api.Module) (stack, sum int64) {
 	if !o.found {
 		o.found = true
+		if globals := field(mod, "Globals"); globals.Kind() == reflect.Slice {
+			o.fixed = max(0, int64(globals.Len())-fewGlobals) * globalBytes
+		}
+		if segments := field(mod, "ElementInstances"); segments.Kind() == reflect.Slice {
+			for i := range segments.Len() {
+				if s := segments.Index(i); s.Kind() == reflect.Slice {
+					o.fixed += int64(s.Len()) * elementBytes
+				}
+			}
+		}
 		if tables := field(mod, "Tables"); tables.Kind() == reflect.Slice {
 			for i := range tables.Len() {
 				if t := tables.Index(i); t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct {
@@ -95,19 +110,21 @@ func (o *outside) measure(mod api.Module) (stack, sum int64) {
 	if o.stack.IsValid() {
 		stack = int64(o.stack.Len()) * int64(o.stack.Type().Elem().Size())
 	}
-	sum = max(0, stack-smallStack)
+	sum = o.fixed + max(0, stack-smallStack)
 	for _, t := range o.tables {
 		sum += int64(t.Len()) * elementBytes
 	}
-	o.bytes.Store(sum)
 	return stack, sum
 }
 
 // checkMemory ends a guest whose memory, all in all, exceeds its limit.
 func (i *Instance) checkMemory(mod api.Module) {
 	stack, sum := i.outside.measure(mod)
-	if limit := i.memory.limit.Load(); limit > 0 && sum+i.memory.size.Load() > limit {
-		i.outOfMemory()
+	if before := i.outside.bytes.Load(); sum != before {
+		if !i.memory.account.Charge(sum - before) {
+			i.outOfMemory()
+		}
+		i.outside.bytes.Store(sum)
 	}
 	if stack > stackCeiling {
 		panic(errStackOverflow)

@@ -11,8 +11,8 @@ import (
 	"github.com/wasmpod/wasmpod/runtime/wasm"
 )
 
-// maxCommands is how many commands may run in a container beside it. Each may
-// take as much memory as the container.
+// maxCommands is how many commands may run in a container beside it. They share
+// its memory limit.
 const maxCommands = 64
 
 var errTooManyCommands = fmt.Errorf("%d commands run in the container already", maxCommands)

@@ -48,6 +48,7 @@ type guest struct {
 	streams  *streams
 	programs programs
 	network  *guestNetwork // nil on the host's network
+	memory   *wasm.Account // of everything that the container holds
 	disk     disk
 
 	mu       sync.Mutex
@@ -84,6 +85,7 @@ func (s *podSandbox) Create(ctx context.Context, config container.Config) (sandb
 		commands: newCommands(),
 		streams:  newStreams(config),
 		limits:   config.Resources,
+		memory:   wasm.NewAccount(config.Resources.MemoryBytes),
 	}
 	if err := g.create(ctx); err != nil {
 		return nil, errors.Join(err, g.release())
@@ -136,7 +138,7 @@ func (g *guest) create(ctx context.Context) error {
 		stdio = cfg.Stdio(g.config)
 	}
 	if ns := g.sandbox.network; ns != nil {
-		g.network = &guestNetwork{ns, newAccount(g.config.Resources.MemoryBytes)}
+		g.network = &guestNetwork{ns, newAccount(g.config.Resources.MemoryBytes, g.memory)}
 	}
 	p := g.processConfig(g.config.Args)
 	if err := g.preopen(&p); err != nil {
@@ -159,6 +161,7 @@ func (g *guest) processConfig(args []string) wasip1.ProcessConfig {
 		Args:   args,
 		Env:    withPWD(g.config.Env, g.config.WorkingDir),
 		MaxFDs: maxFDs,
+		Memory: g.memory,
 	}
 	g.networkConfig(&p)
 	return p
@@ -168,10 +171,10 @@ func (g *guest) processConfig(args []string) wasip1.ProcessConfig {
 // g.mu is held.
 func (g *guest) startInstance(ctx context.Context, name string, module *wasm.Module, process *wasip1.Process) (*wasm.Instance, error) {
 	return g.sandbox.cfg.Engine.Start(ctx, module, wasm.InstanceConfig{
-		Name:        name,
-		MemoryLimit: g.limits.MemoryBytes,
-		CPUShares:   g.limits.CPUShares,
-		Context:     func(ctx context.Context) context.Context { return wasip1.WithProcess(ctx, process) },
+		Name:      name,
+		Account:   g.memory,
+		CPUShares: g.limits.CPUShares,
+		Context:   func(ctx context.Context) context.Context { return wasip1.WithProcess(ctx, process) },
 	})
 }
 

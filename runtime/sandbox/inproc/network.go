@@ -12,6 +12,7 @@ import (
 	"github.com/wasmpod/wasmpod/podnet"
 	"github.com/wasmpod/wasmpod/runtime/sandbox"
 	"github.com/wasmpod/wasmpod/runtime/wasip1"
+	"github.com/wasmpod/wasmpod/runtime/wasm"
 )
 
 // maxFDs is the limit of a container's open descriptors, of which sockets cost
@@ -27,12 +28,13 @@ const socketMemory = 64 << 20
 // is paid for by who sends, and a guest must not make the host hold more than
 // it might hold itself.
 type account struct {
-	used  atomic.Int64
-	limit int64
+	used   atomic.Int64
+	limit  int64
+	memory *wasm.Account // the container's, which pays for it too
 }
 
-func newAccount(memoryLimit int64) *account {
-	a := &account{limit: socketMemory}
+func newAccount(memoryLimit int64, memory *wasm.Account) *account {
+	a := &account{limit: socketMemory, memory: memory}
 	if memoryLimit > 0 {
 		a.limit = min(a.limit, max(memoryLimit/4, 1<<20))
 	}
@@ -41,7 +43,7 @@ func newAccount(memoryLimit int64) *account {
 
 // Charge implements podnet.Account.
 func (a *account) Charge(bytes int64) bool {
-	if a.used.Add(bytes) > a.limit {
+	if a.used.Add(bytes) > a.limit || !a.memory.Charge(bytes) {
 		a.used.Add(-bytes)
 		return false
 	}
@@ -49,7 +51,10 @@ func (a *account) Charge(bytes int64) bool {
 }
 
 // Release implements podnet.Account.
-func (a *account) Release(bytes int64) { a.used.Add(-bytes) }
+func (a *account) Release(bytes int64) {
+	a.used.Add(-bytes)
+	a.memory.Release(bytes)
+}
 
 // guestNetwork is the pod's network as one container has it: wasip1.Network.
 type guestNetwork struct {

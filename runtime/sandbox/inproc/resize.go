@@ -21,13 +21,12 @@ func (g *guest) Update(limits container.Limits) error {
 		instances = append(instances, g.instance)
 	}
 	if limits.MemoryBytes > 0 && (g.limits.MemoryBytes == 0 || limits.MemoryBytes < g.limits.MemoryBytes) {
-		for _, i := range instances {
-			if usage := i.Stats().MemoryBytes; usage >= limits.MemoryBytes {
-				return &sandbox.ResizeError{Err: fmt.Errorf("cannot decrease memory limits: attempting to set container %q memory limit (%d) below current usage (%d)",
-					g.config.Name, limits.MemoryBytes, usage)}
-			}
+		if usage := g.memory.Used(); usage >= limits.MemoryBytes {
+			return &sandbox.ResizeError{Err: fmt.Errorf("cannot decrease memory limits: attempting to set container %q memory limit (%d) below current usage (%d)",
+				g.config.Name, limits.MemoryBytes, usage)}
 		}
 	}
+	g.memory.SetLimit(limits.MemoryBytes) // also where nothing runs yet
 	var errs []error
 	for _, i := range instances {
 		errs = append(errs, i.SetLimits(limits.MemoryBytes, limits.CPUShares))
