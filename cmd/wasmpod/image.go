@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -31,17 +33,47 @@ func newImageCommand(a *app) *cobra.Command {
 func newImageBuildCommand(a *app) *cobra.Command {
 	var spec image.BuildSpec
 	var files []string
+	var containerfile string
+	forms := []string{image.FormWASI, image.FormArtifact, image.FormCompat}
 	cmd := &cobra.Command{
-		Use:   "build -t NAME [flags] FILE.wasm",
+		Use:   "build -t NAME [flags] FILE.wasm | build -t NAME -f CONTAINERFILE [DIR]",
 		Short: "Make an image of a module, and files beside it",
-		Long: `Build makes an OCI image (platform wasip1/wasm) of a module and puts it into
-the local store. The same input gives the same bytes.`,
+		Long: `Build makes an OCI image of a module and puts it into the local store, and
+prints its digested reference. The same input gives the same bytes, on every
+machine. The image has one of three forms:
+
+  wasi      an ordinary image for the platform wasip1/wasm (or wasi/wasm)
+  artifact  the CNCF's wasm artifact: the module itself, and nothing else
+  compat    an image for Linux whose annotation says that it holds a module
+            (module.wasm.image/variant=compat), for tools that know no others
+
+Instead of flags, a file in the words of a Containerfile can say what is in it:
+FROM scratch, COPY, ENTRYPOINT, CMD, ENV, WORKDIR, USER, LABEL, EXPOSE and
+STOPSIGNAL.`,
 		Example: `  wasmpod image build -t hello hello.wasm
-  wasmpod image build -t web:v1 --file ./site:/srv/site --workdir /srv --cmd --listen=:8080 server.wasm`,
-		Args: cobra.ExactArgs(1),
+  wasmpod image build -t web:v1 --file ./site:/srv/site --workdir /srv --cmd --listen=:8080 server.wasm
+  wasmpod image build -t registry.example.com/hello:v1 --form artifact hello.wasm
+  wasmpod image build -t web:v1 -f Containerfile .`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if containerfile == "" && len(args) != 1 || len(args) > 1 {
+				return invalid("image build makes an image of one module: name FILE.wasm, or a description with -f (see 'wasmpod image build --help')")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(spec.Refs) == 0 {
 				return invalid("an image needs a name: -t NAME")
+			}
+			if containerfile != "" {
+				dir := "."
+				if len(args) == 1 {
+					dir = args[0]
+				}
+				if err := addContainerfile(&spec, containerfile, dir, a.stdin); err != nil {
+					return err
+				}
+			} else {
+				spec.Module = args[0]
 			}
 			for _, f := range files {
 				host, guest, ok := strings.Cut(f, ":")
@@ -50,7 +82,6 @@ the local store. The same input gives the same bytes.`,
 				}
 				spec.Files = append(spec.Files, image.File{Host: host, Guest: guest})
 			}
-			spec.Module = args[0]
 			images, err := runtime.OpenImages(a.config)
 			if err != nil {
 				return err
@@ -65,6 +96,9 @@ the local store. The same input gives the same bytes.`,
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&spec.Refs, "tag", "t", nil, "name for the image; may be repeated")
+	f.StringVarP(&containerfile, "containerfile", "f", "", "description of the image (-: standard input)")
+	f.StringVar(&spec.Form, "form", image.FormWASI, "form of the image: "+strings.Join(forms, ", "))
+	f.StringVar(&spec.Platform, "platform", "", "platform of the image: wasip1/wasm (the default) or wasi/wasm; for compat, linux/amd64 (the default) or another")
 	f.StringArrayVar(&files, "file", nil, "put a file or directory into the image, HOST:GUEST")
 	f.StringArrayVar(&spec.Entrypoint, "entrypoint", nil, "entrypoint, an argument a flag (default: the module)")
 	f.StringArrayVar(&spec.Cmd, "cmd", nil, "default arguments, an argument a flag")
@@ -72,7 +106,54 @@ the local store. The same input gives the same bytes.`,
 	f.StringVar(&spec.WorkingDir, "workdir", "", "working directory")
 	f.StringVar(&spec.User, "user", "", "user that the image runs as")
 	f.StringToStringVar(&spec.Labels, "label", nil, "label, KEY=VALUE")
+	_ = cmd.RegisterFlagCompletionFunc("form", cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// addContainerfile adds what flags do not say.
+func addContainerfile(spec *image.BuildSpec, file, dir string, stdin io.Reader) error {
+	var text []byte
+	var err error
+	if file == "-" {
+		text, err = io.ReadAll(io.LimitReader(stdin, 2<<20))
+	} else {
+		text, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return err
+	}
+	read, err := image.ParseContainerfile(string(text), dir)
+	if err != nil {
+		return invalid("%s: %v", file, err)
+	}
+	read.Refs, read.Form = spec.Refs, spec.Form
+	if spec.Platform != "" {
+		read.Platform = spec.Platform
+	}
+	if len(spec.Entrypoint) > 0 {
+		read.Entrypoint = spec.Entrypoint
+	}
+	if len(spec.Cmd) > 0 {
+		read.Cmd = spec.Cmd
+	}
+	read.Env = append(read.Env, spec.Env...)
+	if spec.WorkingDir != "" {
+		read.WorkingDir = spec.WorkingDir
+	}
+	if spec.User != "" {
+		read.User = spec.User
+	}
+	if read.Labels == nil {
+		read.Labels = map[string]string{}
+	}
+	for k, v := range spec.Labels {
+		read.Labels[k] = v
+	}
+	if len(read.Labels) == 0 {
+		read.Labels = nil
+	}
+	*spec = read
+	return nil
 }
 
 func newImageListCommand(a *app) *cobra.Command {

@@ -13,9 +13,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -37,13 +35,33 @@ type BuildSpec struct {
 
 	Files []File
 
+	// Form is one of the Form constants; empty stands for FormWASI.
+	Form string
+	// Platform is OS/ARCH of the image: wasip1/wasm, the default, or wasi/wasm;
+	// with FormCompat one of native programs, linux/amd64 by default.
+	Platform string
+
 	// Entrypoint defaults to the entry module's path in the image.
 	Entrypoint, Cmd []string
 	Env             []string // KEY=value
 	WorkingDir      string
 	User            string
 	Labels          map[string]string
+	ExposedPorts    []string // 80/tcp
+	StopSignal      string
 }
+
+// The forms that WebAssembly images have.
+const (
+	// FormWASI is an ordinary image for the platform wasip1/wasm or wasi/wasm.
+	FormWASI = "wasi"
+	// FormArtifact is the CNCF's wasm artifact: the module itself is the one
+	// layer, and there is nothing else.
+	FormArtifact = "artifact"
+	// FormCompat is an image for Linux whose annotation says that its program is
+	// a module: for tools that know native platforms only.
+	FormCompat = "compat"
+)
 
 // File is a file, symlink, or directory with all that is in it, to be put
 // into an image.
@@ -92,6 +110,10 @@ func (s *Service) build(ctx context.Context, spec BuildSpec, names []name) (Imag
 			return Image{}, fmt.Errorf("environment %q: want KEY=value", kv)
 		}
 	}
+	os, arch, err := spec.platform()
+	if err != nil {
+		return Image{}, err
+	}
 	files, err := collectFiles(ctx, spec.Files, moduleName, s.limits)
 	if err != nil {
 		return Image{}, err
@@ -103,47 +125,20 @@ func (s *Service) build(ctx context.Context, spec BuildSpec, names []name) (Imag
 	defer st.close()
 
 	b := builder{ctx: ctx, st: st, lim: s.limits, blobs: map[string]v1.Hash{}}
-	manifest := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1}
-	moduleLayer, err := b.moduleLayer(spec, moduleName)
+	var manifest *v1.Manifest
+	if spec.Form == FormArtifact {
+		manifest, err = b.artifact(spec, os)
+	} else {
+		manifest, err = b.image(spec, moduleName, files, os, arch)
+	}
 	if err != nil {
 		return Image{}, err
 	}
-	manifest.Layers = append(manifest.Layers, moduleLayer)
-	if len(files) > 0 {
-		layer, err := b.filesLayer(files)
-		if err != nil {
-			return Image{}, err
-		}
-		manifest.Layers = append(manifest.Layers, layer)
-	}
-	cf := v1.ConfigFile{
-		Architecture: defaultPlatformArch,
-		OS:           defaultPlatformOS,
-		Created:      v1.Time{Time: epoch},
-		RootFS:       v1.RootFS{Type: "layers"},
-		Config: v1.Config{
-			Entrypoint: spec.Entrypoint, Cmd: spec.Cmd, Env: spec.Env,
-			WorkingDir: spec.WorkingDir, User: spec.User,
-			Labels: map[string]string{annotationEntry: "/" + moduleName},
-		},
-	}
-	maps.Copy(cf.Config.Labels, spec.Labels)
-	if len(cf.Config.Entrypoint) == 0 {
-		cf.Config.Entrypoint = []string{"/" + moduleName}
-	}
-	for _, layer := range manifest.Layers {
-		cf.RootFS.DiffIDs = append(cf.RootFS.DiffIDs, layer.Digest) // layers are not compressed
-		cf.History = append(cf.History, v1.History{Created: v1.Time{Time: epoch}, CreatedBy: "wasmpod image build"})
-	}
-	if manifest.Config, err = b.jsonBlob(types.OCIConfigJSON, cf); err != nil {
-		return Image{}, err
-	}
-	manifest.Annotations = map[string]string{annotationEntry: "/" + moduleName}
 	desc, err := b.jsonBlob(types.OCIManifestSchema1, manifest)
 	if err != nil {
 		return Image{}, err
 	}
-	desc.Platform = &v1.Platform{OS: defaultPlatformOS, Architecture: defaultPlatformArch}
+	desc.Platform = &v1.Platform{OS: os, Architecture: arch}
 
 	err = s.publish(ctx, b.blobs, func(index *v1.IndexManifest) error {
 		for _, n := range names {
@@ -161,6 +156,119 @@ func (s *Service) build(ctx context.Context, spec BuildSpec, names []name) (Imag
 	img := ins.image
 	img.Ref, img.ID = names[0].full, names[0].repository+"@"+ins.digest
 	return img, nil
+}
+
+func (spec BuildSpec) platform() (os, arch string, err error) {
+	platform := spec.Platform
+	switch {
+	case platform != "":
+	case spec.Form == FormCompat:
+		platform = "linux/amd64"
+	default:
+		platform = defaultPlatformOS + "/" + defaultPlatformArch
+	}
+	os, arch, ok := strings.Cut(platform, "/")
+	if !ok || os == "" || arch == "" || strings.Contains(arch, "/") {
+		return "", "", fmt.Errorf("platform %q: want OS/ARCH", platform)
+	}
+	isWASI := (os == "wasip1" || os == "wasi") && arch == "wasm"
+	switch spec.Form {
+	case "", FormWASI:
+		if !isWASI {
+			return "", "", fmt.Errorf("platform %q: an image of the form %s is for wasip1/wasm or wasi/wasm; for another platform, build the form %s", platform, FormWASI, FormCompat)
+		}
+	case FormCompat:
+		if isWASI {
+			return "", "", fmt.Errorf("platform %q: an image of the form %s is for a platform of native programs, as linux/amd64", platform, FormCompat)
+		}
+	case FormArtifact:
+		if os != "wasip1" || arch != "wasm" {
+			return "", "", fmt.Errorf("platform %q: an artifact is for wasip1/wasm", platform)
+		}
+		if len(spec.Files) > 0 || len(spec.Entrypoint) > 0 || len(spec.Cmd) > 0 || len(spec.Env) > 0 || spec.WorkingDir != "" || spec.User != "" || len(spec.Labels) > 0 || len(spec.ExposedPorts) > 0 || spec.StopSignal != "" {
+			return "", "", fmt.Errorf("an image of the form %s is a module and nothing else: no files, command, environment, working directory, user or labels", FormArtifact)
+		}
+	default:
+		return "", "", fmt.Errorf("form %q: want %s, %s or %s", spec.Form, FormWASI, FormArtifact, FormCompat)
+	}
+	return os, arch, nil
+}
+
+// image writes an image of layers and configuration.
+func (b *builder) image(spec BuildSpec, moduleName string, files []sourceFile, os, arch string) (*v1.Manifest, error) {
+	manifest := &v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1}
+	moduleLayer, err := b.moduleLayer(spec, moduleName)
+	if err != nil {
+		return nil, err
+	}
+	manifest.Layers = append(manifest.Layers, moduleLayer)
+	if len(files) > 0 {
+		layer, err := b.filesLayer(files)
+		if err != nil {
+			return nil, err
+		}
+		manifest.Layers = append(manifest.Layers, layer)
+	}
+	cf := v1.ConfigFile{
+		Architecture: arch,
+		OS:           os,
+		Created:      v1.Time{Time: epoch},
+		RootFS:       v1.RootFS{Type: "layers"},
+		Config: v1.Config{
+			Entrypoint: spec.Entrypoint, Cmd: spec.Cmd, Env: spec.Env,
+			WorkingDir: spec.WorkingDir, User: spec.User, StopSignal: spec.StopSignal,
+			Labels: map[string]string{annotationEntry: "/" + moduleName},
+		},
+	}
+	maps.Copy(cf.Config.Labels, spec.Labels)
+	for _, p := range spec.ExposedPorts {
+		if cf.Config.ExposedPorts == nil {
+			cf.Config.ExposedPorts = map[string]struct{}{}
+		}
+		cf.Config.ExposedPorts[p] = struct{}{}
+	}
+	if len(cf.Config.Entrypoint) == 0 {
+		cf.Config.Entrypoint = []string{"/" + moduleName}
+	}
+	for _, layer := range manifest.Layers {
+		cf.RootFS.DiffIDs = append(cf.RootFS.DiffIDs, layer.Digest) // layers are not compressed
+		cf.History = append(cf.History, v1.History{Created: v1.Time{Time: epoch}, CreatedBy: "wasmpod image build"})
+	}
+	if manifest.Config, err = b.jsonBlob(types.OCIConfigJSON, cf); err != nil {
+		return nil, err
+	}
+	manifest.Annotations = map[string]string{annotationEntry: "/" + moduleName}
+	if spec.Form == FormCompat {
+		manifest.Annotations[annotationVariant] = "compat"
+	}
+	return manifest, nil
+}
+
+// wasmConfigType is the media type of an artifact's configuration.
+const wasmConfigType types.MediaType = "application/vnd.wasm.config.v0+json"
+
+// artifact writes a wasm artifact, as the CNCF's working group specifies it.
+func (b *builder) artifact(spec BuildSpec, os string) (*v1.Manifest, error) {
+	f, _, err := b.checkedModule(spec)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	layer, err := b.blob(wasmLayer, func(w io.Writer) error {
+		_, err := io.Copy(w, contextReader{b.ctx, f})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", spec.describeModule(), err)
+	}
+	manifest := &v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Layers: []v1.Descriptor{layer}}
+	manifest.Config, err = b.jsonBlob(wasmConfigType, struct {
+		Created      time.Time `json:"created"`
+		Architecture string    `json:"architecture"`
+		OS           string    `json:"os"`
+		LayerDigests []v1.Hash `json:"layerDigests"`
+	}{epoch, defaultPlatformArch, os, []v1.Hash{layer.Digest}})
+	return manifest, err
 }
 
 func (spec BuildSpec) moduleName() (string, error) {
@@ -181,123 +289,6 @@ func (spec BuildSpec) moduleName() (string, error) {
 	return clean, err
 }
 
-// sourceFile is one record of a files layer to be.
-type sourceFile struct {
-	guest  string // relative to the image's root
-	host   string // of a regular file
-	target string // of a symlink
-	kind   byte   // tar type
-	mode   int64
-	size   int64
-}
-
-// collectFiles lists what a files layer will hold, in the order of names.
-func collectFiles(ctx context.Context, files []File, moduleName string, lim limits) ([]sourceFile, error) {
-	byName := map[string]sourceFile{}
-	add := func(f sourceFile) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if f.guest == moduleName {
-			return fmt.Errorf("file %s: /%s is the entry module's place", f.host, moduleName)
-		}
-		if strings.HasPrefix(path.Base(f.guest), whiteoutPrefix) {
-			return fmt.Errorf("file %s: names that begin with %s are markers of the image format", f.host, whiteoutPrefix)
-		}
-		if old, ok := byName[f.guest]; ok && (old.kind != tar.TypeDir || f.kind != tar.TypeDir) {
-			return fmt.Errorf("file %s: /%s is given twice", f.host, f.guest)
-		}
-		if byName[f.guest] = f; len(byName) > lim.files {
-			return fmt.Errorf("%w: more than %d files", errTooLarge, lim.files)
-		}
-		return nil
-	}
-	for _, file := range files {
-		guest, err := cleanEntryName(file.Guest)
-		if err == nil && !path.IsAbs(file.Guest) {
-			err = errors.New("want an absolute path in the image")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("file %s at %q: %w", file.Host, file.Guest, err)
-		}
-		// A symlink that the user names stands for what it points to.
-		top, err := filepath.EvalSymlinks(file.Host)
-		if err != nil {
-			return nil, err
-		}
-		err = filepath.WalkDir(top, func(host string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			rel, err := filepath.Rel(top, host)
-			if err != nil {
-				return err
-			}
-			name, err := cleanEntryName(guest + "/" + filepath.ToSlash(rel))
-			if err != nil {
-				return err
-			}
-			f, err := newSourceFile(host, name, d, file.Mode)
-			if err != nil || f.kind == 0 {
-				return err
-			}
-			if name == "" {
-				if f.kind == tar.TypeDir {
-					return nil // the root itself
-				}
-				return fmt.Errorf("file %s: the image's root is a directory", host)
-			}
-			return add(f)
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	// A file is no directory for others.
-	for guest := range byName {
-		for dir := path.Dir(guest); dir != "."; dir = path.Dir(dir) {
-			if up, ok := byName[dir]; (ok && up.kind != tar.TypeDir) || dir == moduleName {
-				return nil, fmt.Errorf("/%s cannot lie below /%s, which is not a directory", guest, dir)
-			}
-		}
-	}
-	list := make([]sourceFile, 0, len(byName))
-	for _, guest := range slices.Sorted(maps.Keys(byName)) {
-		list = append(list, byName[guest])
-	}
-	return list, nil
-}
-
-func newSourceFile(host, guest string, d fs.DirEntry, mode fs.FileMode) (sourceFile, error) {
-	fi, err := d.Info()
-	if err != nil {
-		return sourceFile{}, err
-	}
-	f := sourceFile{guest: guest, host: host}
-	switch {
-	case fi.IsDir():
-		f.kind, f.mode = tar.TypeDir, 0o755
-	case fi.Mode()&fs.ModeSymlink != 0:
-		f.kind, f.mode = tar.TypeSymlink, 0o777
-		if f.target, err = os.Readlink(host); err != nil {
-			return f, err
-		}
-	case fi.Mode().IsRegular():
-		f.kind, f.size = tar.TypeReg, fi.Size()
-		switch {
-		case mode != 0:
-			f.mode = int64(mode.Perm())
-		case fi.Mode().Perm()&0o111 != 0:
-			f.mode = 0o755
-		default:
-			f.mode = 0o644
-		}
-	default:
-		return f, fmt.Errorf("file %s: neither a file nor a directory nor a symlink", host)
-	}
-	return f, nil
-}
-
 // builder writes the blobs of one image to a staging directory.
 type builder struct {
 	ctx   context.Context // of the one Build call that this is
@@ -308,29 +299,11 @@ type builder struct {
 
 // moduleLayer writes the layer that holds the entry module alone.
 func (b *builder) moduleLayer(spec BuildSpec, moduleName string) (v1.Descriptor, error) {
-	f, err := b.openModule(spec)
+	f, fi, err := b.checkedModule(spec)
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
 	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	if !fi.Mode().IsRegular() {
-		return v1.Descriptor{}, fmt.Errorf("module %s is not a file", spec.Module)
-	}
-	if fi.Size() > b.lim.moduleBytes {
-		return v1.Descriptor{}, fmt.Errorf("the module is %w: %d bytes; at most %d are supported", errTooLarge, fi.Size(), b.lim.moduleBytes)
-	}
-	head := make([]byte, 8)
-	n, err := f.ReadAt(head, 0)
-	if err != nil && err != io.EOF {
-		return v1.Descriptor{}, err
-	}
-	if err := checkModule(head[:n]); err != nil {
-		return v1.Descriptor{}, fmt.Errorf("%s: it is %w", spec.describeModule(), err)
-	}
 	sum := sha256.New()
 	desc, err := b.tarBlob(func(w *tar.Writer) error {
 		hdr := header(sourceFile{guest: moduleName, kind: tar.TypeReg, mode: 0o755, size: fi.Size()})
@@ -347,6 +320,38 @@ func (b *builder) moduleLayer(spec BuildSpec, moduleName string) (v1.Descriptor,
 		annotationModule: "sha256:" + hex.EncodeToString(sum.Sum(nil)),
 	}
 	return desc, nil
+}
+
+// checkedModule opens the module, which may well be one.
+func (b *builder) checkedModule(spec BuildSpec) (_ *os.File, _ fs.FileInfo, err error) {
+	f, err := b.openModule(spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, nil, fmt.Errorf("module %s is not a file", spec.Module)
+	}
+	if fi.Size() > b.lim.moduleBytes {
+		return nil, nil, fmt.Errorf("the module is %w: %d bytes; at most %d are supported", errTooLarge, fi.Size(), b.lim.moduleBytes)
+	}
+	head := make([]byte, 8)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return nil, nil, err
+	}
+	if err := checkModule(head[:n]); err != nil {
+		return nil, nil, fmt.Errorf("%s: it is %w", spec.describeModule(), err)
+	}
+	return f, fi, nil
 }
 
 func (spec BuildSpec) describeModule() string {
