@@ -19,6 +19,9 @@ var extensions = []function{
 	{"fd_dup", "ii", fdDup},
 	{"signal_open", "Ii", signalOpen},
 	{"signal_mask", "iI", signalMask},
+	{"poll_open", "i", pollOpen},
+	{"poll_control", "iiiI", pollControl},
+	{"poll_wait", "iiiIi", pollWait},
 }
 
 // hostname_get(buf, buf_len, size *u32)

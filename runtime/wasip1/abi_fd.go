@@ -31,6 +31,9 @@ func fdRead(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 		return errno
 	}
 	n, errno := d.file.read(ctx, bufs, d.flags&fdflagNonblock != 0)
+	if errno == ErrnoAGAIN {
+		d.blocked(pollRead)
+	}
 	return putCount(res, n, errno)
 }
 
@@ -45,6 +48,9 @@ func fdWrite(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 		return errno
 	}
 	n, errno := d.file.write(ctx, bufs, d.flags&fdflagNonblock != 0)
+	if errno == ErrnoAGAIN {
+		d.blocked(pollWrite)
+	}
 	return putCount(res, n, errno)
 }
 

@@ -41,13 +41,14 @@ func FuzzHostCall(f *testing.F) {
 
 		Network: newFakeNet(), Hostname: "host", Groups: []uint32{1, 2},
 	})
-	open := func(t testing.TB) { // sockets of both kinds, a connection and a signal descriptor, from 4 on
+	open := func(t testing.TB) { // sockets of both kinds, a connection, a signal descriptor and a poll set, from 4 on
 		c.t = t
 		l := c.listen(80)
 		c.connect(80)
 		c.want(0, "sock_accept", l, 0, atResult)
 		c.socket(KindDatagram)
 		c.want(0, "signal_open", uint64(1<<14), atResult)
+		c.set(int(l), int(c.u32(atResult)))
 	}
 	open(f)
 	f.Fuzz(func(t *testing.T, which uint16, args, memory []byte) {
@@ -78,7 +79,7 @@ func FuzzHostCall(f *testing.F) {
 		if c.p.walk.held != 0 {
 			t.Fatalf("%s: the walk still holds %d directories", fn.name, c.p.walk.held)
 		}
-		if c.p.fds.open > 16 || c.p.fds.open < 9 {
+		if c.p.fds.open > 17 || c.p.fds.open < 10 {
 			for fd := 4; fd < len(c.p.fds.entries); fd++ {
 				c.p.fds.close(uint32(fd))
 			}

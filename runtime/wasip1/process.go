@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero/sys"
@@ -87,6 +88,11 @@ type Process struct {
 	wake  *waker
 	timer *time.Timer
 	away  away
+
+	pollSets  int
+	interests int         // in all of them
+	inSet     atomic.Bool // it sleeps in wait of a poll set
+	wakeTimer *time.Timer
 
 	network   Network
 	hostname  string

@@ -26,6 +26,8 @@ type socket struct {
 	changed  atomic.Bool // since the flags below were looked up
 	readable bool
 	writable bool
+
+	interests atomic.Pointer[[]*interest] // of poll sets
 }
 
 // newSocket makes a socket of the network.
@@ -57,7 +59,9 @@ func (s *socket) stat() (filestat, Errno) {
 // Wake implements Waker: the network calls it.
 func (s *socket) Wake() {
 	s.changed.Store(true)
-	s.p.wake.Wake()
+	if s.noteChange() {
+		s.p.wake.Wake()
+	}
 }
 
 func (s *socket) close() Errno {
@@ -149,6 +153,7 @@ func (s *socket) receive(ctx context.Context, bufs [][]byte, peek, nonblock bool
 			return n, toErrno(err)
 		}
 		if nonblock {
+			s.blocked(pollRead)
 			return 0, ErrnoAGAIN
 		}
 		if errno := s.pause(ctx, &deadline, s.receiveTimeout, again); errno != 0 {
@@ -185,6 +190,7 @@ func (s *socket) receiveFrom(ctx context.Context, bufs [][]byte, peek, nonblock 
 			return 0, from, false, toErrno(err)
 		}
 		if nonblock {
+			s.blocked(pollRead)
 			return 0, from, false, ErrnoAGAIN
 		}
 		if errno := s.pause(ctx, &deadline, s.receiveTimeout, s.p); errno != 0 {
@@ -219,6 +225,7 @@ func (s *socket) send(ctx context.Context, bufs [][]byte, to netip.AddrPort, non
 			s.stale()
 			errno = toErrno(err)
 		case nonblock:
+			s.blocked(pollWrite)
 			errno = ErrnoAGAIN
 		default:
 			errno = s.pause(ctx, &deadline, s.sendTimeout, nil)
@@ -248,6 +255,9 @@ func advance(bufs [][]byte, n int) [][]byte {
 func (s *socket) connect(ctx context.Context, to netip.AddrPort, nonblock bool) Errno {
 	defer s.stale()
 	err := s.s.Connect(to)
+	if err == error(syscall.EINPROGRESS) && nonblock {
+		s.blocked(pollWrite)
+	}
 	if err != error(syscall.EINPROGRESS) || nonblock {
 		return toErrno(err)
 	}
@@ -279,6 +289,7 @@ func (s *socket) accept(ctx context.Context, nonblock bool) (*socket, Errno) {
 			return nil, toErrno(err)
 		}
 		if nonblock {
+			s.blocked(pollRead)
 			return nil, ErrnoAGAIN
 		}
 		if errno := s.pause(ctx, &deadline, s.receiveTimeout, s.p); errno != 0 {

@@ -7,9 +7,10 @@ type descriptor struct {
 	rights     uint64
 	inheriting uint64
 	flags      uint16
-	host       bool   // holds a descriptor of the host
-	preopen    string // guest path of a preopened directory
-	others     *int   // descriptors of the same file besides this one; nil: it was never duplicated
+	host       bool      // holds a descriptor of the host
+	preopen    string    // guest path of a preopened directory
+	others     *int      // descriptors of the same file besides this one; nil: it was never duplicated
+	interests  *interest // in it, one for each poll set that has it
 }
 
 // table is the one table of file descriptors of a Process. Everything that a
@@ -89,7 +90,7 @@ func (t *table) dup(fd uint32) (uint32, Errno) {
 		d.others = new(int)
 	}
 	others, second := d.others, *d
-	second.preopen = ""
+	second.preopen, second.interests = "", nil
 	to, errno := t.insert(second)
 	if errno == 0 {
 		*others++
@@ -124,6 +125,7 @@ func (t *table) clear(fd uint32) {
 			hostFiles.used.Add(-1)
 		}
 	}
+	t.entries[fd].forget()
 	t.entries[fd] = descriptor{}
 	t.free = min(t.free, int(fd))
 	t.open--
@@ -139,6 +141,7 @@ func (t *table) renumber(from, to uint32) Errno {
 		return errno
 	}
 	old := t.entries[to]
+	t.entries[from].forget() // they are in the number
 	moved := t.entries[from]
 	t.clear(to)
 	t.entries[from] = descriptor{} // moved: what it counts for goes along

@@ -25,6 +25,9 @@ var edits = []edit{
 	drop("syscall/net_wasip1.go"),
 	constrain("syscall/net_fake.go", "js || wasip1", "js"),
 
+	// Waiting for many connections.
+	drop("runtime/netpoll_wasip1.go"),
+
 	// Modes and owners of files, and what is made with a mode.
 	cut("syscall/fs_wasip1.go", "Stat_t", "Stat", "Lstat", "Fstat", "setDefaultMode", "Open", "Openat", "Mkdir",
 		"Chmod", "Fchmod", "Chown", "Fchown", "Lchown", "Dup", "Pipe"),

@@ -6,7 +6,19 @@ import (
 	"internal/filepathlite"
 	"syscall"
 	"time"
+	_ "unsafe" // for go:linkname
 )
+
+//go:linkname wasmpodSignalOpen syscall.wasmpodSignalOpen
+func wasmpodSignalOpen(mask uint64) (int, error)
+
+// What a Go program does not ask for has no effect, where it would end others:
+// a descriptor that nobody reads takes it, until os/signal opens its own.
+func init() {
+	const none = 1<<syscall.SIGUSR1 | 1<<syscall.SIGUSR2 | 1<<syscall.SIGPIPE | 1<<syscall.SIGALRM |
+		1<<syscall.SIGXCPU | 1<<syscall.SIGXFSZ | 1<<syscall.SIGVTARLM | 1<<syscall.SIGPOLL | 1<<syscall.SIGPWR
+	_, _ = wasmpodSignalOpen(none)
+}
 
 func fillFileStatFromSys(fs *fileStat, name string) {
 	fs.name = filepathlite.Base(name)
