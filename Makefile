@@ -107,6 +107,18 @@ bench-limits: ## Measure how exactly CPU time is accounted and limited, and what
 bench-net: build ## Measure the network of a pod: two guests against the same programs over the kernel's loopback (needs clang, wasi-libc, cc)
 	$(GO) run ./test/bench/net
 
+.PHONY: test-images
+test-images: ## Exchange images with real registries, crane and skopeo (builds them: minutes; skopeo and docker-registry from Debian)
+	cd test/images && $(GO) test -timeout 10m .
+
+.PHONY: fault-images
+fault-images: ## Kill processes that pull, load and remove images at 200 random points, and read the store each time
+	cd test/images && $(GO) test -count=1 -timeout 20m -v -run TestKilledPulls . -images.kills 200
+
+.PHONY: bench-images
+bench-images: ## Measure pulling and unpacking a 200 MB image against crane export | tar x
+	cd test/images && $(GO) test -count=1 -timeout 10m -v -run TestBenchPull . -images.bench
+
 .PHONY: generate
 generate: ## Make the files again that are made by programs (needs wat2wasm, clang-14, llvm-strip-14)
 	$(GO) generate ./...

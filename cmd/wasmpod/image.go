@@ -25,7 +25,7 @@ func newImageCommand(a *app) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newImagePullCommand(a), newImagePushCommand(a), newImageBuildCommand(a), newImageLoadCommand(a), newImageSaveCommand(a),
-		newImageTagCommand(a), newImageListCommand(a), newImageInspectCommand(a), newImageRemoveCommand(a), newImagePruneCommand(a),
+		newImageTagCommand(a), newImageListCommand(a), newImageInspectCommand(a), newImageRemoveCommand(a), newImagePruneCommand(a), newImageVerifyCommand(a),
 	)
 	return cmd
 }

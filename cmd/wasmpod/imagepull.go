@@ -274,6 +274,23 @@ longest first. Running containers do not mind.`,
 	return cmd
 }
 
+func newImageVerifyCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "verify",
+		Short:   "Read the whole local store, and say what is damaged",
+		Long:    `Verify reads every blob, image and unpacked layer of the local store. It changes nothing: 'wasmpod image pull' brings back what is damaged.`,
+		Example: "  wasmpod image verify",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			images, err := runtime.OpenImages(a.config)
+			if err != nil {
+				return err
+			}
+			return images.Verify(cmd.Context())
+		},
+	}
+}
+
 // completeImages completes names of images of the local store.
 func (a *app) completeImages(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if err := a.configure(cmd.Flags()); err != nil {
