@@ -150,6 +150,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		Images:     r.images,
 		Volumes:    r.volume,
 		Network:    r.network.net,
+		CPU:        processCPU(),
 		Join:       r.network.join,
 		ClusterDNS: clusterDNSIP.String(),
 		Root:       pods,

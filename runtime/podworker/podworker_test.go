@@ -145,8 +145,8 @@ func (c *fakeContainer) Status() sandbox.ExitStatus { return c.status }
 func (c *fakeContainer) Signal(s int)               { c.signals <- s }
 func (c *fakeContainer) Kill()                      { c.once.Do(func() { close(c.kill) }) }
 
-func (c *fakeContainer) Usage() sandbox.Usage                               { return sandbox.Usage{} }
 func (c *fakeContainer) Attach(context.Context, sandbox.AttachConfig) error { return nil }
+func (c *fakeContainer) Usage() sandbox.Usage                               { return sandbox.Usage{} }
 
 func (c *fakeContainer) Update(l container.Limits) error {
 	c.node.note("update %s to %d MiB, %d shares", c.config.Name, l.MemoryBytes>>20, l.CPUShares)

@@ -12,12 +12,16 @@ import (
 // never fall.
 type Usage struct {
 	Started time.Time     // zero before it has
-	CPU     time.Duration // on a processor
-	Wait    time.Duration // ready to run while others ran
+	CPU     time.Duration // on a processor, as the kernel counts it
+	// Wait is how long guests were ready to run while other guests had the
+	// processors and, where BPF counts it, other threads of the machine.
+	Wait time.Duration
 	// Throttle is what its CPU limit has done to it.
-	Throttle   cgroup.ThrottleStats
-	Fuel       uint64 // see wasm.Stats
-	Safepoints uint64
+	Throttle cgroup.ThrottleStats
+	// MinorFaults and MajorFaults are page faults; only where BPF counts them.
+	MinorFaults, MajorFaults int64
+	Fuel                     uint64 // see wasm.Stats
+	Safepoints               uint64
 	// MemoryBytes is charged now; MemoryPeak is the most that was.
 	MemoryBytes, MemoryPeak int64
 	Limits                  container.Limits // in force

@@ -1,6 +1,9 @@
 package wasm
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Interruptible is implemented by the context of every host call. Packages with
 // host functions need not import this one for it: they can look for the same
@@ -44,6 +47,13 @@ type Parking interface {
 	// Unpark may be called from any goroutine, at any time, even after the guest
 	// has ended. It never blocks.
 	Unpark()
+}
+
+// Timed is implemented by the context of every host call.
+type Timed interface {
+	// CPUTime is how long the guest has executed up to now. It may be called only
+	// on the goroutine of the host call.
+	CPUTime() time.Duration
 }
 
 // guestContext is the context of an instance's calls. It is a type of its own

@@ -1,22 +1,70 @@
 package wasm
 
+import (
+	"sync"
+	"time"
+)
+
 // Spare is how many slots are free.
 func (e *Engine) Spare() int { return int(e.scheduler.spare.Load()) }
 
-// EndAfterGrant ends a guest that waits, after it has been granted the only
-// slot and before it has noticed, and returns how many are free when it has gone.
-func EndAfterGrant() int {
-	s := newScheduler(1)
-	holder, waiter := s.newTurn(0), s.newTurn(0)
-	holder.take()
+// Holder has a slot, or waits for one, without a guest.
+type Holder struct{ t *turn }
+
+func (e *Engine) NewHolder() Holder { return Holder{e.scheduler.newTurn(0)} }
+
+func (h Holder) Take() { h.t.take() }
+
+// Push makes it wait; whoever leaves a slot gives it to the holder.
+func (h Holder) Push() {
+	h.t.s.mu.Lock()
+	defer h.t.s.mu.Unlock()
+	h.t.request(0)
+	h.t.has = true
+}
+
+// LeaveAndEnd passes the slot on to a guest that waits or is parked, and ends the
+// guest before it has noticed.
+func (h Holder) LeaveAndEnd(i *Instance) {
+	s, t := h.t.s, i.turn
+	i.stop.Store(&Exit{Code: codeKill, Reason: ReasonError})
+	i.cancel()
 	s.mu.Lock()
-	waiter.request(0)
-	s.mu.Unlock()
-	holder.leave() // grants it
-	waiter.end()
-	if waiter.wait() {
-		return -1
+	defer s.mu.Unlock()
+	if t.parked {
+		t.parked = false
+		t.request(0)
 	}
-	waiter.leave() // as run does
-	return int(s.spare.Load())
+	s.next()
+	// As end does for one that neither waits nor is parked.
+	t.ended.Store(true)
+	t.permit.Store(true)
+}
+
+// Compete lets guests of these shares spin on so many slots for a time, each from
+// one safepoint to the next in the time given, and returns what each has had.
+func Compete(slots int, length, each time.Duration, shares ...int64) []time.Duration {
+	s := newScheduler(slots)
+	var turns []*turn
+	var all sync.WaitGroup
+	for _, n := range shares {
+		t := s.newTurn(n)
+		turns = append(turns, t)
+		all.Go(func() {
+			defer t.leave()
+			for ok := t.take(); ok && !t.ended.Load(); ok = t.safepoint() {
+				time.Sleep(each)
+			}
+		})
+	}
+	time.Sleep(length)
+	for _, t := range turns {
+		t.end()
+	}
+	all.Wait()
+	used := make([]time.Duration, len(turns))
+	for i, t := range turns {
+		used[i] = t.usage()
+	}
+	return used
 }

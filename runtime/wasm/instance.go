@@ -53,6 +53,9 @@ type InstanceConfig struct {
 	// CPUShares is the guest's weight against others when more want to run than
 	// can: 2 to 262144 (RES-04); zero is 1024, the shares of one core.
 	CPUShares int64
+	// CPU, if not nil, is what the guest's processor time is charged to, and what
+	// holds the guest back at a safepoint when it is spent (RES-05).
+	CPU CPUAccount
 	// Context returns the context of the guest's host calls, made from the one
 	// it is given: the place to put the state of host functions.
 	Context func(context.Context) context.Context
@@ -70,6 +73,8 @@ type Stats struct {
 	// CPUTime is how long it has executed, up to its last slice, which ends when
 	// it sleeps or another guest's turn comes.
 	CPUTime time.Duration
+	// CPUWait is how long it has waited for a place to execute.
+	CPUWait time.Duration
 }
 
 // Instance is one running copy of a module. Its methods are safe for
@@ -128,21 +133,25 @@ func (e *Engine) Start(ctx context.Context, m *Module, c InstanceConfig) (*Insta
 	}
 	i.memory = &allocator{account: c.Account, exceeded: i.outOfMemory}
 
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	i.cancel = cancel
+	i.turn.charged(c.CPU, base.Done())
+
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
+		cancel()
 		return nil, errClosed
 	}
 	if m.refs == 0 {
 		e.mu.Unlock()
+		cancel()
 		return nil, fmt.Errorf("module %s has been released", m.digest)
 	}
 	e.instances[i] = struct{}{}
 	m.refs++
 	e.mu.Unlock()
 
-	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	i.cancel = cancel
 	guest := base
 	if c.Context != nil {
 		guest = c.Context(base)
@@ -288,6 +297,7 @@ func (i *Instance) Stats() Stats {
 		Fuel:        i.meter.fuel.Load(),
 		Safepoints:  i.crossed.Load(),
 		CPUTime:     i.turn.usage(),
+		CPUWait:     time.Duration(i.turn.waited.Load()),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"testing"
+	"testing/synctest"
 
 	"github.com/tetratelabs/wazero/api"
 
@@ -111,10 +112,44 @@ func TestKillAtTheSlot(t *testing.T) {
 	wantExit(t, start(t, e, m, 0, call), wasm.Exit{Reason: wasm.ReasonCompleted})
 }
 
-// Nor where a slot is granted and taken away at once: the last moment to be
-// killed is after that.
-func TestKillWithASlotUnderWay(t *testing.T) {
-	if slots := wasm.EndAfterGrant(); slots != 1 {
-		t.Errorf("%d slots are free", slots)
+// Nor where the slot and the end come together, wherever the guest waits.
+func TestEndTogetherWithASlot(t *testing.T) {
+	for name, call := range map[string]callFunc{
+		"at the start": nil,
+		"in Enter": func(ctx context.Context, _ api.Module, _ int32) int32 {
+			ctx.(wasm.Blocking).Leave()
+			ctx.(wasm.Blocking).Enter()
+			return 0
+		},
+		"in Park": func(ctx context.Context, _ api.Module, _ int32) int32 {
+			ctx.(wasm.Parking).Park()
+			return 0
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t, wasm.Config{Slots: 1})
+			m := compile(t, e, "host")
+			synctest.Test(t, func(t *testing.T) {
+				holder := e.NewHolder()
+				if call == nil {
+					holder.Take()
+				}
+				i, err := e.Start(context.Background(), m, wasm.InstanceConfig{Context: func(ctx context.Context) context.Context {
+					return context.WithValue(ctx, callKey{}, callFunc(func(ctx context.Context, mod api.Module, arg int32) int32 {
+						holder.Push() // gets the slot as soon as the guest leaves
+						return call(ctx, mod, arg)
+					}))
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait() // it waits now
+				holder.LeaveAndEnd(i)
+				wantExit(t, i, killed)
+			})
+			if free := e.Spare(); free != 1 {
+				t.Fatalf("%d slots are free", free)
+			}
+		})
 	}
 }

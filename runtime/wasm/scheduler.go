@@ -29,7 +29,7 @@ const (
 	// interval is how long a guest should run between safepoints, and
 	// leastBudget where to stop in pursuit of it.
 	interval    = 250 * time.Microsecond
-	leastBudget = safepoint.Budget >> 6
+	leastBudget = 16
 	// breather is how often a guest that goes on lets Go's own goroutines run,
 	// and compileBreather how often while a module is compiled: who compiles
 	// runs for 10 ms at a time, and guests would get nothing beside it.
@@ -84,12 +84,19 @@ type turn struct {
 	budget  uint32       // until the next safepoint
 	crossed int          // safepoints in this slice
 	used    atomic.Int64 // nanoseconds of slices
+	waited  atomic.Int64 // nanoseconds in the queue
+	queued  int64        // when it was put there; zero if it was not; under s.mu, or its own
 	shares  atomic.Int64 // that it is to have, from any goroutine
 	weight  int64        // of them, what task has
 	permit  atomic.Bool  // the next park does not sleep; set under s.mu
 	ended   atomic.Bool  // it gets no slot any more; set under s.mu
 	parked  bool         // it sleeps in park, and waits for no slot; under s.mu
 	aside   asideState
+
+	account CPUAccount // nil: nobody counts
+	stint   CPUStint   // of account; under way while has
+	done    <-chan struct{}
+	timer   *time.Timer
 }
 
 func (s *scheduler) newTurn(shares int64) *turn {
@@ -109,6 +116,7 @@ func (t *turn) request(credit time.Duration) bool {
 		s.queue.Run(t.task, credit)
 		return true
 	}
+	t.queued = clock()
 	s.queue.Push(t.task, credit)
 	s.waiting.Store(int32(s.queue.Len()))
 	return false
@@ -120,6 +128,9 @@ func (t *turn) take() bool {
 	credit := wakeCredit
 	if !t.old { // newcomers do not get before those who wake up
 		t.old, credit = true, 0
+	}
+	if !t.refilled() {
+		return false
 	}
 	s := t.s
 	s.mu.Lock()
@@ -150,8 +161,7 @@ func (t *turn) park(able bool) bool {
 	}
 	t.parked = true
 	if t.has {
-		t.charge(clock())
-		t.has = false
+		t.stop(clock())
 		// Whoever this guest has woken is in the queue already, with its credit:
 		// the slot goes straight to it.
 		s.next()
@@ -161,7 +171,10 @@ func (t *turn) park(able bool) bool {
 	}
 	s.mu.Unlock()
 	t.resumed = 0
-	return t.wait()
+	if !t.wait() {
+		return false
+	}
+	return !t.spent() || t.throttle()
 }
 
 // unpark ends the guest's park, or the next one if it is not parked.
@@ -220,6 +233,18 @@ func (t *turn) start() {
 	t.crossed = 0
 	t.began = clock()
 	t.breath = t.began
+	if t.queued != 0 {
+		t.waited.Add(t.began - t.queued)
+		t.queued = 0
+	}
+	t.beginStint(t.began)
+}
+
+// stop is the opposite of start.
+func (t *turn) stop(now int64) {
+	t.endStint(now)
+	t.charge(now)
+	t.has = false
 }
 
 // leave gives the slot back, if the guest has one.
@@ -227,8 +252,7 @@ func (t *turn) leave() {
 	if !t.has {
 		return
 	}
-	t.charge(clock())
-	t.has = false
+	t.stop(clock())
 	t.resumed = 0
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
@@ -267,6 +291,13 @@ func (t *turn) safepoint() bool {
 	if t.resumed != 0 {
 		t.adapt(time.Duration(now - t.resumed))
 	}
+	if t.stint != nil && t.stint.Check(now) {
+		if !t.throttle() {
+			return false
+		}
+		t.resumed = t.began
+		return true
+	}
 	if t.s.waiting.Load() > 0 && t.over(now) {
 		if !t.pass(now) {
 			return false
@@ -301,6 +332,7 @@ func (t *turn) breathe(now int64) int64 {
 	if now-t.breath < int64(pause) {
 		return now
 	}
+	t.endStint(now)
 	last := s.polled.Load()
 	// With a slot to spare there is an idle processor, or goroutines that need it.
 	if s.spare.Load() > 0 || now-last < int64(pollInterval) || !s.polled.CompareAndSwap(last, now) {
@@ -309,6 +341,7 @@ func (t *turn) breathe(now int64) int64 {
 		time.Sleep(poll)
 	}
 	t.breath = clock()
+	t.beginStint(t.breath)
 	return t.breath
 }
 
@@ -331,15 +364,15 @@ func (t *turn) over(now int64) bool {
 
 // pass ends the slice: whoever is furthest behind goes next.
 func (t *turn) pass(now int64) bool {
-	t.charge(now)
 	s := t.s
 	s.mu.Lock()
 	if t.ended.Load() {
 		s.mu.Unlock()
 		return false
 	}
+	t.stop(now)
+	t.queued = now
 	s.queue.Push(t.task, mostOwed)
-	t.has = false
 	s.next()
 	s.mu.Unlock()
 	return t.wait()
@@ -347,6 +380,16 @@ func (t *turn) pass(now int64) bool {
 
 // usage is how long the guest has had a slot, up to its last slice.
 func (t *turn) usage() time.Duration { return time.Duration(t.used.Load()) }
+
+// CPUTime implements [Timed].
+func (c *guestContext) CPUTime() time.Duration {
+	t := c.instance.turn
+	used := t.usage()
+	if t.has {
+		used += time.Duration(clock() - t.began)
+	}
+	return used
+}
 
 // Leave implements [Blocking].
 func (c *guestContext) Leave() { c.instance.turn.leave() }

@@ -103,23 +103,22 @@ func TestKillAsleep(t *testing.T) {
 	wantExit(t, busy, killed)
 }
 
-// Spinning guests share a slot by weight, and one that sleeps comes between.
-func TestSharesOfSpinningGuests(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
-	e := newEngine(t, wasm.Config{Slots: 1})
-	m := compile(t, e, "spin")
-	small, large := startShares(t, e, m, 102), startShares(t, e, m, 307)
-	for small.Stats().CPUTime+large.Stats().CPUTime < time.Second {
-		runtime.Gosched()
-	}
-	a, b := small.Stats().CPUTime, large.Stats().CPUTime
-	if r := float64(b) / float64(a); r < 2.7 || r > 3.3 {
-		t.Errorf("RES-04 CPU time of 300m is %.2f times that of 100m (%v, %v)", r, b, a)
-	}
-	small.Kill()
-	large.Kill()
-	wantExit(t, small, killed)
-	wantExit(t, large, killed)
+// Who runs passes its slot on by weight, and one that sleeps comes between.
+func TestSharesOfTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const each = time.Millisecond // between two safepoints
+		used := wasm.Compete(1, 5*time.Second, each, 102, 307)
+		if r := float64(used[1]) / float64(used[0]); r < 2.95 || r > 3.07 {
+			t.Errorf("RES-04 300m ran %.3f times as long as 100m (%v)", r, used)
+		}
+		used = wasm.Compete(2, 5*time.Second, each, 102, 307, 102, 307)
+		if a, b := used[0]+used[2], used[1]+used[3]; float64(b)/float64(a) < 2.95 || float64(b)/float64(a) > 3.07 {
+			t.Errorf("RES-04 on two slots 300m ran %v, 100m %v", b, a)
+		}
+		if used = wasm.Compete(2, time.Second, each, 2, 1024); used[0] < 990*time.Millisecond || used[1] < 990*time.Millisecond {
+			t.Errorf("two guests did not use two slots: %v", used)
+		}
+	})
 }
 
 // The clock of a bubble stands still while guests run; slices end all the same.

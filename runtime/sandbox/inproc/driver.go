@@ -15,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/wasmpod/wasmpod/cgroup/bpf"
 	"github.com/wasmpod/wasmpod/podnet"
 	"github.com/wasmpod/wasmpod/runtime/container"
 	"github.com/wasmpod/wasmpod/runtime/image"
@@ -31,6 +32,9 @@ type Config struct {
 	Images  *image.Service
 	Volumes *volume.Manager
 	Network *podnet.Network
+	// CPU is what containers' processor time is charged to. Nil: nobody counts, and
+	// limits are not enforced.
+	CPU *bpf.Accounting
 	// Join, if not nil, connects the network of a pod with what is outside of it;
 	// leave, which may be called more than once, undoes that. It is called before
 	// anything of the pod runs.

@@ -132,6 +132,7 @@ func (c *commands) remove(i *wasm.Instance) {
 	delete(c.running, i)
 	s := i.Stats()
 	c.past.CPUTime += s.CPUTime
+	c.past.CPUWait += s.CPUWait
 	c.past.Fuel += s.Fuel
 	c.past.Safepoints += s.Safepoints
 	c.past.MemoryPeak = max(c.past.MemoryPeak, s.MemoryPeak)

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wasmpod/wasmpod/cgroup/bpf"
 	"github.com/wasmpod/wasmpod/runtime/container"
 	"github.com/wasmpod/wasmpod/runtime/image"
 	"github.com/wasmpod/wasmpod/runtime/logs"
@@ -50,6 +51,7 @@ type guest struct {
 	network  *guestNetwork // nil on the host's network
 	memory   *wasm.Account // of everything that the container holds
 	disk     disk
+	cpu      *bpf.Account // nil if nobody counts; set once
 
 	mu       sync.Mutex
 	instance *wasm.Instance  // nil until Start
@@ -110,6 +112,9 @@ func (g *guest) create(ctx context.Context) error {
 		return err
 	}
 	defer g.sandbox.setups.end()
+	if err := g.openCPU(); err != nil {
+		return err
+	}
 	// What an earlier process of ours left behind when it was killed.
 	if err := volume.RemoveAll(g.dir); err != nil {
 		return err
@@ -174,6 +179,7 @@ func (g *guest) startInstance(ctx context.Context, name string, module *wasm.Mod
 		Name:      name,
 		Account:   g.memory,
 		CPUShares: g.limits.CPUShares,
+		CPU:       g.engineCPU(),
 		Context:   func(ctx context.Context) context.Context { return wasip1.WithProcess(ctx, process) },
 	})
 }
@@ -462,5 +468,8 @@ func (g *guest) closeStreams() {
 // release gives back what create made; it may run twice.
 func (g *guest) release() error {
 	g.closeStreams()
+	if g.cpu != nil {
+		g.cpu.Close() // its usage stays
+	}
 	return volume.RemoveAll(g.dir)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/wasmpod/wasmpod/cgroup"
 	"github.com/wasmpod/wasmpod/runtime/container"
 	"github.com/wasmpod/wasmpod/runtime/sandbox"
 	"github.com/wasmpod/wasmpod/runtime/wasm"
@@ -33,6 +34,9 @@ func (g *guest) Update(limits container.Limits) error {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
+	}
+	if g.cpu != nil && limits.CPUMilli != g.limits.CPUMilli {
+		g.cpu.SetBandwidth(cgroup.NewBandwidth(limits.CPUMilli))
 	}
 	g.limits = limits
 	return nil

@@ -20,6 +20,7 @@ func (g *guest) Usage() sandbox.Usage {
 	u := sandbox.Usage{Started: started, Limits: limits, FileBytes: -1}
 	add := func(s wasm.Stats) {
 		u.CPU += s.CPUTime
+		u.Wait += s.CPUWait
 		u.Fuel += s.Fuel
 		u.Safepoints += s.Safepoints
 		u.MemoryBytes += s.MemoryBytes
@@ -34,6 +35,12 @@ func (g *guest) Usage() sandbox.Usage {
 		s := instance.Stats()
 		add(s)
 		u.MemoryPeak = s.MemoryPeak
+	}
+	if g.cpu != nil {
+		c := g.cpu.Usage()
+		u.CPU, u.Throttle = c.CPU, c.Throttled
+		u.Wait += c.Wait
+		u.MinorFaults, u.MajorFaults = c.MinorFaults, c.MajorFaults
 	}
 	u.MemoryPeak = max(u.MemoryPeak, u.MemoryBytes, past.MemoryPeak)
 	if !files { // else they are being removed

@@ -1,0 +1,37 @@
+package runtime
+
+import (
+	"sync"
+	"time"
+
+	"github.com/wasmpod/wasmpod/cgroup/bpf"
+)
+
+// loadDelay keeps the programs out of the way of a start, and of pods that are
+// over soon: loading takes some 25 ms of processor time.
+const loadDelay = time.Second
+
+// accounting charges the threads of this process, which all Runtimes in it share.
+// It is not closed: the kernel detaches the programs when the process ends.
+var accounting = sync.OnceValue(func() *bpf.Accounting { return bpf.Open(bpf.Config{Delay: loadDelay}) })
+
+// processCPU is what containers' CPU time is charged to. It is nil under a fake
+// clock: guests take no time there, and a budget that is refilled in real time
+// would never be.
+func processCPU() *bpf.Accounting {
+	began, real := time.Now(), bpf.Now()
+	for bpf.Now()-real < 1000 {
+	}
+	if time.Since(began) == 0 {
+		return nil
+	}
+	return accounting()
+}
+
+// CPUMechanism is how containers' CPU time is measured, and why not in a better
+// way: each error names one and says what it lacks. In the first second of the
+// first container it is the thread's clock, whatever is possible.
+func (r *Runtime) CPUMechanism() (bpf.Mechanism, []error) {
+	a := accounting()
+	return a.Mechanism(), a.Missing()
+}
