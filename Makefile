@@ -82,6 +82,10 @@ fuzz: ## Fuzz every parser and host function, for FUZZTIME each
 hostile: ## Run every bomb beside a guest that serves requests; SHORT=1 for less than a minute
 	$(GO) test -count=1 -timeout 20m $(if $(SHORT),-short) -v -run TestHostile ./test/hostile -hostile
 
+.PHONY: test-seeds
+test-seeds: guests ## Run the manifests of wasm-examples/seeds in real time; SHORT=1 for those that take less than a minute
+	$(GO) test -count=1 -timeout 20m $(if $(SHORT),-short) -v -parallel 30 -run TestSeeds ./test/seeds -seeds
+
 .PHONY: bench-probes
 bench-probes: ## Probe 1,000 pods, over http and by exec, every second: lateness, CPU and memory
 	$(GO) test -count=1 -timeout 5m -v -run TestBenchProbes ./runtime/podtest -podtest.probes 1000

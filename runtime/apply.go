@@ -268,7 +268,7 @@ func (r *Runtime) List() *corev1.List {
 		r.mu.Lock()
 		status, ok := r.waiting[p.UID]
 		r.mu.Unlock()
-		if ok && neverStarted(status) {
+		if ok && neverStarted(status) && !hasRun(p.Status) {
 			p.Status = status
 		}
 		list.Items = append(list.Items, kruntime.RawExtension{Object: p})
@@ -281,6 +281,14 @@ func (r *Runtime) List() *corev1.List {
 		list.Items = append(list.Items, kruntime.RawExtension{Object: svc})
 	}
 	return list
+}
+
+// hasRun reports whether a container has run that a status of before did not show
+// as started: one whose postStart hook had not ended (HOOK-01).
+func hasRun(s corev1.PodStatus) bool {
+	return slices.ContainsFunc(slices.Concat(s.InitContainerStatuses, s.ContainerStatuses), func(c corev1.ContainerStatus) bool {
+		return c.State.Terminated != nil && !c.State.Terminated.StartedAt.IsZero()
+	})
 }
 
 func neverStarted(s corev1.PodStatus) bool {

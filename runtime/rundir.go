@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -25,21 +26,45 @@ func newRunDir(parent string, log *slog.Logger) (*runDir, error) {
 		return nil, err
 	}
 	sweep(parent, log)
-	dir, err := os.MkdirTemp(parent, "")
+	for {
+		dir, err := os.MkdirTemp(parent, "")
+		if err != nil {
+			return nil, err
+		}
+		// The lock lies beside the directory: whoever sweeps takes it before it
+		// removes anything, and a directory is only there while its lock is.
+		lock, err := lockFile(dir + ".lock")
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			// A process that starts just now takes it for a leftover and removes it. Such
+			// a process sweeps once.
+			continue
+		}
+		if err != nil {
+			return nil, errors.Join(err, os.Remove(dir))
+		}
+		// A sweep may have run between the two steps, and removed lock and directory:
+		// the lock counts only while it is the file of that name.
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, errors.Join(err, lock.Close())
+		}
+		if !isAt(lock, dir+".lock") {
+			if err := errors.Join(lock.Close(), removeIfThere(dir)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		return &runDir{path: dir, lock: lock}, nil
+	}
+}
+
+// isAt reports whether an open file is the one of that name.
+func isAt(f *os.File, name string) bool {
+	have, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return false
 	}
-	// The lock lies beside the directory: whoever sweeps takes it before it
-	// removes anything, and a directory is only there while its lock is.
-	lock, err := lockFile(dir + ".lock")
-	if err != nil {
-		return nil, errors.Join(err, os.Remove(dir))
-	}
-	// A sweep may have run between the two steps.
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
-	return &runDir{path: dir, lock: lock}, nil
+	there, err := os.Stat(name)
+	return err == nil && os.SameFile(have, there)
 }
 
 // lockFile takes an exclusive lock on a file, or fails at once.
@@ -84,9 +109,17 @@ func sweep(parent string, log *slog.Logger) {
 func (d *runDir) remove() error {
 	err := volume.RemoveAll(d.path) // guests have written there
 	if err == nil {
-		err = os.Remove(d.path + ".lock")
+		err = removeIfThere(d.path + ".lock")
 	}
 	return errors.Join(err, d.lock.Close())
+}
+
+// removeIfThere removes what another process may have removed before.
+func removeIfThere(name string) error {
+	if err := os.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // keepLogs is for how long the logs of ended pods are kept.

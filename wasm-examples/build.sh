@@ -50,6 +50,16 @@ tiny_guest() {
 	fi
 }
 
+# war: the web application of the sidecar example, which is no guest.
+war() {
+	fresh bin/xxx.war tomcat/war tomcat/pack && return
+	if go run ./tomcat/pack bin/xxx.war tomcat/war; then
+		echo "built   bin/xxx.war"
+	else
+		status=1
+	fi
+}
+
 # other_guest NAME OUT: a folder with a build.sh.
 other_guest() {
 	fresh "bin/$2.wasm" "$1" && return
@@ -69,7 +79,11 @@ other_guest() {
 	ambassador adapter logshipper respserver httpecho-c pingpong
 for name in "$@"; do
 	case $name in
-	busybox | httpecho | liveness | kubia | fileserver | configmap-reload | \
+	busybox)
+		pod_guest busybox
+		war # beside it in an image
+		;;
+	httpecho | liveness | kubia | fileserver | configmap-reload | \
 		ambassador | adapter | logshipper | respserver) pod_guest "$name" ;;
 	exit | spin) tiny_guest "$name" ;;
 	sqlite) other_guest sqlite sqlite3 ;;

@@ -18,12 +18,12 @@ func Table() map[string]proc.Main {
 	return map[string]proc.Main{
 		"[": test, "base64": base64, "basename": basename, "cat": cat, "chmod": chmod, "clear": clear, "cp": cp,
 		"cut": cut, "date": date, "dirname": dirname, "echo": echo, "env": env, "printenv": printenv, "false": no,
-		"find": find, "grep": grep, "egrep": grep, "fgrep": grep, "head": head, "hostname": hostname, "id": id,
+		"find": find, "grep": grep, "egrep": grep, "fgrep": grep, "head": head, "hostname": hostname, "httpd": httpd, "id": id,
 		"kill": kill, "ln": ln, "ls": ls, "mkdir": mkdir, "mktemp": mktemp, "mv": mv, "nc": nc, "nproc": nproc, "nslookup": nslookup,
 		"printf": printf, "pwd": pwd, "readlink": readlink, "realpath": readlink, "rm": rm, "rmdir": rmdir,
 		"sed": sed, "seq": seq, "sha256sum": sha256sum, "sleep": sleep, "sort": sortLines, "stat": stat, "sync": yes0,
 		"tac": tac, "rev": rev, "tail": tail, "tar": tar, "tee": tee, "test": test, "timeout": timeout, "touch": touch,
-		"tr": tr, "true": yes0, "tty": tty, "uname": uname, "uniq": uniq, "usleep": sleep, "wc": wc, "wget": wget, "which": which,
+		"tr": tr, "true": yes0, "tty": tty, "uname": uname, "uniq": uniq, "unzip": unzip, "usleep": sleep, "wc": wc, "wget": wget, "which": which,
 		"whoami": whoami, "xargs": xargs, "yes": yes,
 	}
 }

@@ -1,8 +1,11 @@
 package sh
 
 import (
+	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -44,9 +47,22 @@ func (s *Shell) background(st *syntax.Stmt) {
 
 // builtinWait is `wait [PID…]`.
 func builtinWait(s *Shell, args []string) int {
+	// A signal that is trapped ends it, with the status of that signal.
+	signaled := 0
 	await := func(j *job) bool {
 		select {
 		case <-j.done:
+			return true
+		case sig := <-s.arrived:
+			if s.take(sig) {
+				signaled = 128 + number(sig)
+				return false
+			}
+			select {
+			case <-j.done:
+			case <-s.ctx.Done():
+				s.checkKilled()
+			}
 		case <-s.ctx.Done():
 			s.checkKilled()
 		}
@@ -54,7 +70,9 @@ func builtinWait(s *Shell, args []string) int {
 	}
 	if len(args) == 1 {
 		for _, j := range s.jobs {
-			await(j)
+			if !await(j) {
+				return signaled
+			}
 		}
 		s.jobs = nil
 		return 0
@@ -69,7 +87,9 @@ func builtinWait(s *Shell, args []string) int {
 		status = proc.NotFound
 		for _, j := range s.jobs {
 			if j.pid == pid || arg == "%"+strconv.Itoa(s.jobNumber(j)) {
-				await(j)
+				if !await(j) {
+					return signaled
+				}
 				status = j.status
 			}
 		}
@@ -273,6 +293,40 @@ func builtinTrap(s *Shell, args []string) int {
 		} else {
 			s.traps[name] = action
 		}
+		s.dispose(n, action)
 	}
 	return status
+}
+
+// dispose has the instance's signals come to the first shell as its trap says. A
+// signal that is not trapped has its default action at once.
+func (s *Shell) dispose(n int, action string) {
+	if s.arrived == nil || n == 0 || n == 9 || n == 19 {
+		return
+	}
+	switch sig := syscall.Signal(n); action {
+	case "-":
+		signal.Reset(sig)
+	case "":
+		signal.Ignore(sig)
+	default:
+		s.notified = true
+		signal.Notify(s.arrived, sig)
+	}
+}
+
+// take notes a signal that has arrived from outside, if there is a trap for it
+// still.
+func (s *Shell) take(sig os.Signal) bool {
+	name := signals[number(sig)]
+	if s.traps[name] == "" {
+		return false
+	}
+	s.pending = append(s.pending, name)
+	return true
+}
+
+func number(sig os.Signal) int {
+	n, _ := sig.(syscall.Signal)
+	return int(n)
 }

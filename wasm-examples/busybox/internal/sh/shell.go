@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"mvdan.cc/sh/v3/syntax"
 
@@ -25,6 +26,7 @@ type System struct {
 	mu      sync.Mutex
 	nextPid int
 	jobs    map[int]*job
+	first   bool // the shell that gets the instance's signals is there
 }
 
 // pid allocates a process id that no job of this instance has had.
@@ -76,7 +78,11 @@ type Shell struct {
 	opts    options
 	fds     map[int]*file
 	traps   map[string]string
-	pending []string // signals that arrived for traps
+	pending []string       // signals that arrived for traps
+	arrived chan os.Signal // those of the instance; nil in all shells but its first
+
+	notified   bool // something may come to arrived
+	statements uint
 
 	locals    []map[string]*variable // what `local` hid, one map for each function being run
 	skip      skip
@@ -134,6 +140,12 @@ func New(sys *System, p *proc.Proc) *Shell {
 			s.vars[d.name] = &variable{value: d.value, set: true}
 		}
 	}
+	sys.mu.Lock()
+	if !sys.first {
+		sys.first = true
+		s.arrived = make(chan os.Signal, 16)
+	}
+	sys.mu.Unlock()
 	s.vars["PPID"] = &variable{value: fmt.Sprint(os.Getppid()), set: true}
 	if v := s.vars["PWD"]; v == nil {
 		s.vars["PWD"] = &variable{value: s.dir, set: true}
@@ -169,7 +181,7 @@ func (s *Shell) subshell() *Shell {
 			c.traps[name] = action
 		}
 	}
-	c.pending = nil
+	c.pending, c.arrived, c.notified = nil, nil, false
 	c.jobs = nil
 	c.inTrap = false
 	c.keepRedirs = false
@@ -193,7 +205,10 @@ func (s *Shell) process(body func()) int {
 		s.fds = nil
 		s.cancel(nil)
 	}()
-	s.protect(body)
+	s.protect(func() {
+		body()
+		s.runTraps()
+	})
 	if action, ok := s.traps["EXIT"]; ok && action != "" && s.ctx.Err() == nil {
 		delete(s.traps, "EXIT")
 		status := s.status
@@ -256,6 +271,16 @@ func (s *Shell) checkKilled() {
 
 // runTraps runs the actions of signals that have arrived.
 func (s *Shell) runTraps() {
+	if s.notified {
+		// A guest has one thread: the goroutine that brings signals gets it when all
+		// others wait, which those of a script that computes never do.
+		if s.statements++; s.statements%1024 == 0 {
+			time.Sleep(50 * time.Microsecond)
+		}
+		for len(s.arrived) > 0 {
+			s.take(<-s.arrived)
+		}
+	}
 	for len(s.pending) > 0 && !s.inTrap {
 		name := s.pending[0]
 		s.pending = s.pending[1:]
