@@ -21,6 +21,13 @@ import (
 	"github.com/wasmpod/wasmpod/runtime/sandbox/inproc"
 )
 
+// What Snapshot returns.
+type (
+	Snapshot       = metrics.Snapshot
+	PodUsage       = metrics.Pod
+	ContainerUsage = metrics.Container
+)
+
 // Stdio and StdioFunc connect a container to streams of the caller.
 type (
 	Stdio     = inproc.Stdio

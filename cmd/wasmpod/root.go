@@ -69,7 +69,7 @@ Every flag can also be set by an environment variable (WASMPOD_DATA_DIR for
 	} {
 		_ = root.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
-	root.AddCommand(newRunCommand(a), newImageCommand(a), newCheckCommand(a), newGoCommand(a), newVersionCommand(a))
+	root.AddCommand(newRunCommand(a), newImageCommand(a), newTopCommand(a), newCheckCommand(a), newGoCommand(a), newVersionCommand(a))
 	return root
 }
 

@@ -139,6 +139,11 @@ func (a *app) runObjects(ctx context.Context, o runOptions, objects *manifest.Ob
 		}
 		defer stop()
 	}
+	if stop, err := r.ServeControl(); err == nil {
+		defer stop()
+	} else {
+		a.log.Warn("wasmpod top cannot see these pods", "error", err)
+	}
 	if err := r.Apply(objects); err != nil {
 		return errors.Join(err, a.writeStatus(o, r))
 	}
