@@ -135,7 +135,6 @@ func (c *commands) remove(i *wasm.Instance) {
 	c.past.CPUWait += s.CPUWait
 	c.past.Fuel += s.Fuel
 	c.past.Safepoints += s.Safepoints
-	c.past.MemoryPeak = max(c.past.MemoryPeak, s.MemoryPeak)
 }
 
 // commandProcess is the process of a command: the container's, but for its

@@ -23,7 +23,6 @@ func (g *guest) Usage() sandbox.Usage {
 		u.Wait += s.CPUWait
 		u.Fuel += s.Fuel
 		u.Safepoints += s.Safepoints
-		u.MemoryBytes += s.MemoryBytes
 	}
 	past, running := g.commands.usage()
 	add(past)
