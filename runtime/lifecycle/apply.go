@@ -66,6 +66,8 @@ func (a *applying) fold(f Fact) {
 		a.conditionSet(f)
 	case PodDeleted:
 		a.deleted(f)
+	case PodEvicted:
+		a.evicted(f)
 	case VolumesMounted:
 		a.o.Volumes.Mounted = !a.o.Volumes.Released
 		a.registerProbes()
@@ -84,6 +86,10 @@ func (a *applying) fold(f Fact) {
 	case SandboxExited:
 		if s := &a.o.Sandbox; f.Attempt == s.Attempt && s.State == SandboxReady {
 			a.sandboxLost()
+		}
+	case SandboxRemoveFailed:
+		if s := &a.o.Sandbox; f.Attempt == s.Attempt && s.State != SandboxAbsent {
+			a.podEvent(corev1.EventTypeWarning, "FailedKillPod", "error killing pod: "+f.Message) // DEL-12
 		}
 	case SandboxRemoved:
 		a.sandboxRemoved(f)
@@ -150,6 +156,16 @@ func (a *applying) deleted(f PodDeleted) {
 	case f.At.Add(grace).Before(e.At.Add(e.Grace)):
 		e.At, e.Grace = f.At, grace
 	}
+}
+
+// evicted begins the end of a pod that lives (RES-32).
+func (a *applying) evicted(f PodEvicted) {
+	if a.o.ending() {
+		return
+	}
+	message := clean(f.Message)
+	a.o.Ending = Ending{Cause: Evicted, At: f.At, Grace: max(f.Grace, minimumPodGrace), Message: message}
+	a.podEvent(corev1.EventTypeWarning, evictedReason, message)
 }
 
 func (a *applying) volumesFailed(f VolumesFailed) {

@@ -25,7 +25,13 @@ func conditions(pod *corev1.Pod, o *Observed, s *corev1.PodStatus, now time.Time
 	if o.Sandbox.State == SandboxReady { // COND-03, SBX-09
 		sandbox.Status = corev1.ConditionTrue
 	}
-	list := append(resizeConditions(pod, o),
+	list := resizeConditions(pod, o)
+	if o.Ending.Cause == Evicted && o.Final != "" { // COND-10
+		list = append(list, corev1.PodCondition{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: o.Ending.Message,
+		})
+	}
+	list = append(list,
 		sandbox,
 		initialized(pod, o, s),
 		podReady,

@@ -223,6 +223,7 @@ const (
 	Completed Cause = "completed" // by itself: nothing is left to run (DEL-11)
 	Deleted   Cause = "deleted"
 	Deadline  Cause = "deadline" // activeDeadlineSeconds (DEAD-02)
+	Evicted   Cause = "evicted"  // RES-32
 	Killed    Cause = "killed"   // its sandbox is gone and may not be replaced (SBX-06)
 )
 
@@ -232,6 +233,8 @@ type Ending struct {
 	Cause Cause         `json:"cause,omitempty"`
 	At    time.Time     `json:"at,omitzero"` // when Grace began to count
 	Grace time.Duration `json:"grace,omitempty"`
+	// Message is why it was evicted.
+	Message string `json:"message,omitempty"`
 }
 
 // Condition is the memory of one pod condition.

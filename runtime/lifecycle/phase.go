@@ -27,7 +27,7 @@ func shownPhase(pod *corev1.Pod, o *Observed) corev1.PodPhase {
 // (PHASE-13, PHASE-14).
 func finalPhase(pod *corev1.Pod, o *Observed) corev1.PodPhase {
 	t := count(pod, o)
-	if o.Ending.Cause == Deadline || t.initFailed || t.pending() || t.stopped != t.succeeded {
+	if o.Ending.Cause == Deadline || o.Ending.Cause == Evicted || t.initFailed || t.pending() || t.stopped != t.succeeded {
 		return corev1.PodFailed
 	}
 	return corev1.PodSucceeded

@@ -176,7 +176,7 @@ func newSim(t *rapid.T, pod *corev1.Pod) *sim {
 // steps does n things of which any could come next.
 func (s *sim) steps(n int) {
 	for range n {
-		ops := []string{"sync", "sync", "sync", "sleep", "replay", "infra", "update", "jump"}
+		ops := []string{"sync", "sync", "sync", "sleep", "replay", "infra", "update", "jump", "evict"}
 		if len(s.running) > 0 {
 			ops = append(ops, "progress", "progress", "progress")
 		}
@@ -194,6 +194,10 @@ func (s *sim) steps(n int) {
 		case "replay":
 			if len(s.past) > 0 {
 				s.apply(rapid.SampledFrom(s.past).Draw(s.t, "old fact"))
+			}
+		case "evict":
+			if rapid.IntRange(0, 15).Draw(s.t, "evicts") == 0 {
+				s.apply(PodEvicted{At: s.now, Grace: time.Second, Message: "too much"})
 			}
 		case "update":
 			if rapid.IntRange(0, 3).Draw(s.t, "updates") == 0 {
@@ -516,6 +520,9 @@ func (s *sim) apply(f Fact) {
 		s.t.Fatalf("%T%+v was told twice and changed\n%+v to\n%+v", f, f, s.o, next)
 	}
 	tr := transition{s.o.stage(s.pod), next.stage(s.pod), reflect.TypeOf(f).Name()}
+	if tr.fact == "PodEvicted" { // which ends a pod as a deletion does
+		tr.fact = "PodDeleted"
+	}
 	if tr.from != tr.to && !s.deadlinePassed(f) && !transitions()[tr] {
 		s.t.Fatalf("%s leads from %s to %s: add a scenario that shows it", tr.fact, tr.from, tr.to)
 	}

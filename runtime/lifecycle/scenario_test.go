@@ -226,7 +226,7 @@ var facts = map[string]reflect.Type{}
 func init() {
 	for _, f := range []Fact{
 		PodAdmitted{}, PodDeleted{}, VolumesMounted{}, VolumesFailed{}, SandboxCreated{}, SandboxFailed{}, SandboxExited{},
-		ProbeFinished{}, HookFinished{}, ContainersReset{}, ContainerResized{}, ResizeFailed{}, ConditionSet{},
+		ProbeFinished{}, HookFinished{}, ContainersReset{}, ContainerResized{}, ResizeFailed{}, PodEvicted{}, SandboxRemoveFailed{}, ConditionSet{},
 		SandboxRemoved{}, ContainersRemoved{}, ImagePulling{}, ImagePulled{}, ImageFailed{}, ContainerCreated{},
 		ContainerStarted{}, ContainerStartFailed{}, ContainerStopping{}, ContainerExited{}, VolumesUnmounted{},
 	} {

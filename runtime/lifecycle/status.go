@@ -14,6 +14,7 @@ import (
 
 const (
 	deadlineReason    = "DeadlineExceeded"
+	evictedReason     = "Evicted"
 	deadlineMessage   = "Pod was active on the node longer than the specified deadline"
 	notLocatedMessage = "The container could not be located when the pod was terminated"
 
@@ -54,8 +55,11 @@ func Status(pod *corev1.Pod, o Observed, now time.Time) corev1.PodStatus {
 	s.Phase = shownPhase(pod, &o)
 	if o.Final != "" {
 		finalStatuses(pod, &o, &s)
-		if o.Ending.Cause == Deadline {
+		switch o.Ending.Cause {
+		case Deadline:
 			s.Reason, s.Message = deadlineReason, deadlineMessage
+		case Evicted:
+			s.Reason, s.Message = evictedReason, o.Ending.Message
 		}
 	}
 	slices.SortFunc(s.ContainerStatuses, func(a, b corev1.ContainerStatus) int { return cmp.Compare(a.Name, b.Name) }) // STATE-10

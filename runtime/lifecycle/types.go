@@ -188,6 +188,14 @@ type PodDeleted struct {
 	Grace time.Duration
 }
 
+// PodEvicted: the pod is to be ended because it uses more than it may, or because
+// the node is short of it (RES-32). Message says of what.
+type PodEvicted struct {
+	At      time.Time
+	Grace   time.Duration
+	Message string
+}
+
 // VolumesMounted: every volume is ready.
 type VolumesMounted struct{ At time.Time }
 
@@ -218,6 +226,13 @@ type SandboxFailed struct {
 type SandboxExited struct {
 	At      time.Time
 	Attempt int
+}
+
+// SandboxRemoveFailed: the sandbox could not be removed; it is tried again (DEL-12).
+type SandboxRemoveFailed struct {
+	At      time.Time
+	Attempt int
+	Message string
 }
 
 // SandboxRemoved: the sandbox is gone, and no container of it runs.
@@ -349,6 +364,8 @@ func (f ContainerResized) when() time.Time     { return f.At }
 func (f ResizeFailed) when() time.Time         { return f.At }
 func (f ConditionSet) when() time.Time         { return f.At }
 func (f PodDeleted) when() time.Time           { return f.At }
+func (f PodEvicted) when() time.Time           { return f.At }
+func (f SandboxRemoveFailed) when() time.Time  { return f.At }
 func (f VolumesMounted) when() time.Time       { return f.At }
 func (f VolumesFailed) when() time.Time        { return f.At }
 func (f SandboxCreated) when() time.Time       { return f.At }

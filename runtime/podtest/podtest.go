@@ -31,6 +31,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/wasmpod/wasmpod/podnet"
 	"github.com/wasmpod/wasmpod/runtime"
 	"github.com/wasmpod/wasmpod/runtime/image"
 	"github.com/wasmpod/wasmpod/runtime/manifest"
@@ -43,6 +44,7 @@ const defaultPatience = time.Minute
 
 type config struct {
 	images   map[string]string // reference -> path of a module
+	builds   []image.BuildSpec
 	patience time.Duration
 	runtime  runtime.Config
 }
@@ -54,6 +56,9 @@ type Option func(*config)
 // registry/app:1 it is /app.wasm, which is the entrypoint, and all there is. A reference that no Image names may be a path itself: of a module, of a
 // directory that is a root file system with one, or of an OCI layout.
 func Image(ref, path string) Option { return func(c *config) { c.images[ref] = path } }
+
+// Build makes an image as wasmpod image build does, of a module and other files.
+func Build(spec image.BuildSpec) Option { return func(c *config) { c.builds = append(c.builds, spec) } }
 
 // Patience is how long a Wait function waits before it fails the test; a minute
 // if nothing is said.
@@ -100,6 +105,11 @@ func Run(t testing.TB, objects any, options ...Option) *Pods {
 	for ref, path := range c.images {
 		p.AddImage(ref, path)
 	}
+	for _, spec := range c.builds {
+		if _, err := p.images.Build(context.Background(), spec); err != nil {
+			t.Fatalf("podtest: %v", err)
+		}
+	}
 	if err := p.r.Apply(parsed); err != nil {
 		t.Fatalf("podtest: %v", err)
 	}
@@ -141,6 +151,9 @@ func (p *Pods) open(c config) error {
 	c.runtime.ImageStores = []string{store}
 	c.runtime.Registries.Offline = true // a test depends on nothing outside
 	c.runtime.NodeName = "podtest"
+	// Of its own, so that no socket of the host is listened on for it: a bubble's
+	// clock would wait for that one.
+	c.runtime.PodIPs = podnet.DefaultPrefix
 	c.runtime.OnEvent = p.recordEvent
 	c.runtime.Worker = func(w *podworker.Config) {
 		p.faults.install(w)

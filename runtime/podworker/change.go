@@ -22,6 +22,12 @@ func (w *Worker) Delete(grace time.Duration) (period time.Duration) {
 	return period
 }
 
+// Evict ends the pod for good because it uses too much of something, which message
+// tells (RES-30, RES-32).
+func (w *Worker) Evict(grace time.Duration, message string) {
+	w.report(lifecycle.PodEvicted{At: time.Now(), Grace: grace, Message: message})
+}
+
 // SetCondition sets a condition of the pod that is not the kubelet's, such as that
 // of a readiness gate (COND-06, COND-09).
 func (w *Worker) SetCondition(c corev1.PodCondition) {

@@ -88,7 +88,14 @@ func (w *Worker) removeSandbox(ctx context.Context, a lifecycle.RemoveSandbox) {
 	w.leaving = sb
 	w.mu.Unlock()
 	if sb != nil {
-		if err := retry(ctx, func() error { return sb.Remove(ctx) }); err != nil {
+		err := retry(ctx, func() error {
+			err := sb.Remove(ctx)
+			if err != nil && ctx.Err() == nil {
+				w.report(lifecycle.SandboxRemoveFailed{At: time.Now(), Attempt: a.Attempt, Message: err.Error()})
+			}
+			return err
+		})
+		if err != nil {
 			return
 		}
 	}

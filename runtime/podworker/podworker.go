@@ -182,7 +182,7 @@ func (w *Worker) run() {
 		now := time.Now()
 		if observed.Revision != shown || !stale.IsZero() && !now.Before(stale) {
 			shown = observed.Revision
-			if s := lifecycle.Status(w.pod(), observed, now); !equality.Semantic.DeepEqual(s, status) {
+			if s := w.status(observed, now); !equality.Semantic.DeepEqual(s, status) {
 				status = s
 				w.cfg.Store.SetStatus(w.pod().UID, s)
 				if w.cfg.OnStatus != nil {
@@ -209,6 +209,21 @@ func (w *Worker) run() {
 			return
 		}
 	}
+}
+
+// status is what the API shows: what lifecycle knows, and the node's addresses, which
+// are those of a pod on its network (NET-05).
+func (w *Worker) status(o lifecycle.Observed, now time.Time) corev1.PodStatus {
+	s := lifecycle.Status(w.pod(), o, now)
+	ip := w.cfg.Node.HostIP
+	if s.StartTime == nil || ip == "" {
+		return s
+	}
+	s.HostIP, s.HostIPs = ip, []corev1.HostIP{{IP: ip}}
+	if w.pod().Spec.HostNetwork && o.Sandbox.ID != "" {
+		s.PodIP, s.PodIPs = ip, []corev1.PodIP{{IP: ip}}
+	}
+	return s
 }
 
 func (w *Worker) tell(f lifecycle.Fact, events []lifecycle.Event) {
