@@ -86,6 +86,10 @@ hostile: ## Run every bomb beside a guest that serves requests; SHORT=1 for less
 test-seeds: guests ## Run the manifests of wasm-examples/seeds in real time; SHORT=1 for those that take less than a minute
 	$(GO) test -count=1 -timeout 20m $(if $(SHORT),-short) -v -parallel 30 -run TestSeeds ./test/seeds -seeds
 
+.PHONY: test-gostd
+test-gostd: build ## Run the tests of Go's own network packages in pods (minutes; GOTOOLCHAIN chooses the Go version); SHORT=1 for the most important ones
+	$(GO) run ./test/gostd $(if $(SHORT),-short)
+
 .PHONY: bench-probes
 bench-probes: ## Probe 1,000 pods, over http and by exec, every second: lateness, CPU and memory
 	$(GO) test -count=1 -timeout 5m -v -run TestBenchProbes ./runtime/podtest -podtest.probes 1000

@@ -289,6 +289,8 @@ func Dup(fd int) (int, error) {
 	return int(newfd), nil
 }
 
+const pipeSize = 64 << 10
+
 // Pipe makes a pipe of a connection over the pod's localhost: preview 1 has no
 // pipes.
 func Pipe(p []int) error {
@@ -338,6 +340,11 @@ func Pipe(p []int) error {
 		}
 		Shutdown(r, SHUT_WR)
 		Shutdown(w, SHUT_RD)
+		// As much room as a pipe has on Linux, and EPIPE for the first write
+		// after the reader has gone.
+		SetsockoptInt(r, SOL_SOCKET, SO_RCVBUF, pipeSize)
+		SetsockoptInt(w, SOL_SOCKET, SO_SNDBUF, pipeSize)
+		SetsockoptLinger(r, SOL_SOCKET, SO_LINGER, &Linger{Onoff: 1})
 		SetNonblock(r, false)
 		p[0], p[1] = r, w
 		return nil
