@@ -39,7 +39,7 @@ func poll_control(set, fd int32, interest uint32, userdata uint64) errno
 func poll_wait(set int32, events *pollEvent, room size, timeout int64, n *size) errno
 
 var (
-	pollSet    int32 = -1
+	pollSet    int32          = -1
 	pollEvents [128]pollEvent // there is one thread
 )
 
