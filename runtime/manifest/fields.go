@@ -167,7 +167,7 @@ var Fields = []Field{
 	{Path: "containers[].env[].valueFrom.fileKeyRef", Support: Rejected},
 	{Path: "containers[].resources.limits"},
 	{Path: "containers[].resources.limits[memory]"},
-	{Path: "containers[].resources.limits[cpu]", Support: Ignored, Note: "not honoured yet"},
+	{Path: "containers[].resources.limits[cpu]"},
 	{Path: "containers[].resources.limits[ephemeral-storage]", Support: Ignored, Note: "not honoured yet"},
 	{Path: "containers[].resources.requests", Note: "for the QoS class; nothing is reserved"},
 	{Path: "containers[].resources.claims", Support: Rejected, Note: "dynamic resources are not supported"},
