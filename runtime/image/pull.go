@@ -72,7 +72,11 @@ func (s *Service) Pull(ctx context.Context, ref string, opts PullOptions) (Image
 		if e := (*Error)(nil); errors.As(err, &e) {
 			return Image{}, e
 		}
-		return Image{}, &Error{Reason: ReasonErrImagePull, Message: err.Error(), Err: err}
+		text := err.Error()
+		if !strings.Contains(text, ref) {
+			text = fmt.Sprintf("failed to pull image %q: %s", ref, text)
+		}
+		return Image{}, &Error{Reason: ReasonErrImagePull, Message: text, Err: err}
 	}
 	img, c, err := s.lookup(ctx, n.full)
 	if err == nil && c == nil {
