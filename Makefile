@@ -87,8 +87,8 @@ test-seeds: guests ## Run the manifests of wasm-examples/seeds in real time; SHO
 	$(GO) test -count=1 -timeout 20m $(if $(SHORT),-short) -v -parallel 30 -run TestSeeds ./test/seeds -seeds
 
 .PHONY: test-gostd
-test-gostd: build ## Run the tests of Go's own network packages in pods (minutes; GOTOOLCHAIN chooses the Go version); SHORT=1 for the most important ones
-	$(GO) run ./test/gostd $(if $(SHORT),-short)
+test-gostd: build ## Run the tests of Go's own network packages in pods (minutes); SHORT=1 for the most important ones, TOOLCHAIN=go1.25.0 for those of another Go
+	$(GO) run ./test/gostd $(if $(SHORT),-short) $(if $(TOOLCHAIN),-toolchain $(TOOLCHAIN))
 
 .PHONY: bench-probes
 bench-probes: ## Probe 1,000 pods, over http and by exec, every second: lateness, CPU and memory

@@ -1,9 +1,9 @@
 // Command gostd runs Go's own tests of the standard library's network in pods,
 // as wasmpod go test does for anybody's:
 //
-//	go run ./test/gostd [-short] [-wasmpod bin/wasmpod] [package...]
+//	go run ./test/gostd [-short] [-toolchain go1.25.0] [-wasmpod bin/wasmpod] [package...]
 //
-// GOTOOLCHAIN chooses the Go version. skips.txt lists the tests that cannot pass
+// skips.txt lists the tests that cannot pass
 // in a pod, with the reason. A failure that is not listed, and a listed test that
 // passes, make the command fail. Test files are changed as patches.go says, by an
 // overlay.
@@ -29,6 +29,7 @@ var (
 	short   = flag.Bool("short", false, "only net, os/signal and a part of net/http")
 	wasmpod = flag.String("wasmpod", "bin/wasmpod", "the binary to test")
 	list    = flag.String("skips", "test/gostd/skips.txt", "the list of tests that cannot pass")
+	version = flag.String("toolchain", "", "the Go version whose library is tested, as GOTOOLCHAIN has it")
 	dataDir = flag.String("data-dir", "", "where wasmpod keeps compiled modules; the default is removed afterwards")
 	logs    = flag.String("logs", "", "a directory for the output of go test")
 )
@@ -107,6 +108,9 @@ func (t *tester) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, t.wasmpod, append([]string{"go"}, args...)...)
 	cmd.Dir = t.dir // outside of modules: no go.mod chooses the Go version
 	cmd.Env = append(os.Environ(), "WASMPOD_DATA_DIR="+t.data, "GOFLAGS=")
+	if *version != "" {
+		cmd.Env = append(cmd.Env, "GOTOOLCHAIN="+*version)
+	}
 	cmd.Stderr = os.Stderr
 	return cmd
 }
