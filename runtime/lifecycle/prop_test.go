@@ -136,6 +136,8 @@ type sim struct {
 	pod *corev1.Pod
 	o   Observed
 	now time.Time
+	// back says that the clock was set back.
+	back bool
 
 	// The node as it is; facts about it may still be in the queue.
 	sandbox bool
@@ -292,7 +294,9 @@ func (s *sim) jump() {
 	if s.pod.Spec.ActiveDeadlineSeconds != nil {
 		least = 0
 	}
-	s.now = s.now.Add(time.Duration(rapid.IntRange(least, 3600).Draw(s.t, "jump s")) * time.Second)
+	d := rapid.IntRange(least, 3600).Draw(s.t, "jump s")
+	s.back = s.back || d < 0
+	s.now = s.now.Add(time.Duration(d) * time.Second)
 }
 
 func (s *sim) comesToAnEnd(name string) bool {
@@ -325,7 +329,11 @@ func (s *sim) sleep(toWake bool) {
 		s.now = s.now.Add(time.Duration(rapid.IntRange(1, 60000).Draw(s.t, "sleep ms")) * time.Millisecond)
 	}
 	// An action stays in the plan until a fact shows that it is done; only the
-	// active deadline needs no fact.
+	// active deadline needs no fact. What came too early because the clock was set
+	// back is waited for again once that is the past.
+	if s.back {
+		return
+	}
 	passed := before
 	if passed.passTime(s.pod, s.now) {
 		return
