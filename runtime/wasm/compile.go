@@ -28,11 +28,11 @@ const (
 // that is little work, and else in a process. One small and one large module are
 // compiled at a time; others wait, but not those that are in the cache. Whatever
 // happens ends soon after ctx.
-func (e *Engine) compileCode(ctx context.Context, wasm []byte, s *shape) (wazero.Runtime, wazero.CompiledModule, error) {
+func (e *Engine) compileCode(ctx context.Context, digest string, original, wasm []byte, s *shape) (wazero.Runtime, wazero.CompiledModule, error) {
 	if e.config.Interpreter {
 		return e.compileHere(ctx, wasm)
 	}
-	if e.cache != nil {
+	if _, warm := e.warmFile(digest); e.cache != nil && (s.light || !warm) { // else it has been looked for
 		if code, err := e.lookup(ctx, e.cached, wasm); err == nil || !errors.Is(err, errNotCached) && !isCacheError(err) {
 			return e.cached, code, err
 		}
@@ -50,7 +50,7 @@ func (e *Engine) compileCode(ctx context.Context, wasm []byte, s *shape) (wazero
 	if s.light {
 		return e.compileHere(ctx, wasm)
 	}
-	r, code, err := e.compileAway(ctx, wasm)
+	r, code, err := e.compileAway(ctx, digest, original, wasm)
 	if errors.Is(err, errNoProcess) {
 		if !s.bounded {
 			return nil, nil, errTooLarge{"it may take long to compile, and " + err.Error()}
@@ -110,10 +110,10 @@ func (e *Engine) compileLimit(n int) time.Duration {
 
 // compileAway has a process compile the module into the cache, or, if that does
 // not work, into a directory that lasts as long as the Engine.
-func (e *Engine) compileAway(ctx context.Context, wasm []byte) (wazero.Runtime, wazero.CompiledModule, error) {
+func (e *Engine) compileAway(ctx context.Context, digest string, original, wasm []byte) (wazero.Runtime, wazero.CompiledModule, error) {
 	most := e.compileLimit(len(wasm))
 	if e.cache != nil {
-		code, err := e.compileInto(ctx, e.cached, e.cacheDir(), wasm, most)
+		code, err := e.compileWarm(ctx, digest, original, wasm, most)
 		if err == nil || ctx.Err() != nil || errors.As(err, &errTooLarge{}) || errors.Is(err, errNoProcess) {
 			return e.cached, code, err
 		}

@@ -255,6 +255,9 @@ func (e *Engine) build(ctx context.Context, m *Module, load func() ([]byte, erro
 				err = &CompileError{Digest: m.digest, Message: fmt.Sprintf("the compiler failed: %v", r)}
 			}
 		}()
+		if m.warm(ctx) {
+			return nil
+		}
 		wasm, err := load()
 		if err != nil {
 			return fmt.Errorf("load module %s: %w", m.digest, err)

@@ -96,7 +96,7 @@ func (m *Module) compile(ctx context.Context, wasm []byte) error {
 		return m.fail(err.Error())
 	}
 	shape := examine(wasm)
-	runtime, code, err := m.engine.compileCode(ctx, rewritten, &shape)
+	runtime, code, err := m.engine.compileCode(ctx, m.digest, wasm, rewritten, &shape)
 	if large := (errTooLarge{}); errors.As(err, &large) {
 		return m.fail(fmt.Sprintf("%s. Its largest function is %s: divide it, build with less inlining, or interpret the module", large.what, shape.largest))
 	}
