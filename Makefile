@@ -112,7 +112,7 @@ bench-limits: ## Measure how exactly CPU time is accounted and limited, and what
 	$(GO) run ./test/bench/limits
 
 .PHONY: bench-net
-bench-net: build ## Measure the network of a pod: two guests against the same programs over the kernel's loopback (needs clang, wasi-libc, cc)
+bench-net: build ## Measure the network of a pod: two guests against the same programs over the kernel's loopback, and pinned (needs clang, wasi-libc, cc)
 	$(GO) run ./test/bench/net
 
 .PHONY: test-images

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "waitfile": waitfile},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "waitfile": waitfile, "term": terminate},
 	})
 }
 
@@ -93,5 +94,16 @@ func waitfile(ts *testscript.TestScript, neg bool, args []string) {
 		case <-tooLate:
 			ts.Fatalf("%s does not come", args[0])
 		}
+	}
+}
+
+// terminate sends SIGTERM to what runs in the background, which testscript's kill does
+// not know: term.
+func terminate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: term")
+	}
+	for _, cmd := range ts.BackgroundCmds() {
+		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
 	}
 }

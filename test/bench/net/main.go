@@ -1,11 +1,15 @@
 // Command net measures the network of a pod: two guests in two containers
 // against the same two programs as native processes over the kernel's loopback,
-// in turns within one run.
+// in turns within one run. The native pair runs as it comes and pinned to one
+// processor, which spares it the waking of another one; and all of it on the
+// machine as it is and with processors that something of lowest priority keeps
+// from sleeping, for what takes long to wake makes the kernel look bad.
 //
-//	go run ./test/bench/net [-rounds 5] [-for 1s] [-wasmpod bin/wasmpod]
+//	go run ./test/bench/net [-rounds 5] [-for 1s] [-only C] [-wasmpod bin/wasmpod]
 //
 // It needs clang with wasi-libc for the guests and cc for the native programs.
-// Machines are noisy: only the ratios mean something.
+// Machines are noisy: only the ratios mean something. A goal counts against the
+// native pair as it comes.
 package main
 
 import (
@@ -18,6 +22,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,10 +35,19 @@ var (
 	period  = flag.Duration("for", time.Second, "how long each figure is measured")
 	wasmpod = flag.String("wasmpod", "bin/wasmpod", "the binary to measure")
 	only    = flag.String("only", "", "measure only this: a pair's name, or idle")
+	only    = flag.String("only", "", "measure only the pair of this name")
 	guests  = flag.String("guests", "wasm-examples", "the folder of the guests' sources")
 )
 
 func main() {
+	switch as := os.Getenv(become); as {
+	case "":
+	case "awake":
+		compute()
+	default:
+		fmt.Fprintln(os.Stderr, "net:", pin(os.Args[1:]))
+		os.Exit(1)
+	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -102,14 +116,51 @@ func median(s []float64) float64 {
 	return s[len(s)/2]
 }
 
+// The ways in which the native pair runs.
+const (
+	asItComes = iota
+	pinned
+	ways
+)
+
 func (p pair) measure(ctx context.Context, dir string) error {
 	guest, native, err := p.build(ctx, dir)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.name, err)
 	}
-	inPod, onHost := figures{rates: map[string][]float64{}}, figures{rates: map[string][]float64{}}
+	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "%s, per second\tmachine\tguests\tnative\tratio\tlowest\thighest\tone core\tratio\tgoal\t\t\n", p.name)
+	for _, awake := range []bool{false, true} {
+		err := p.mode(ctx, t, dir, guest, native, awake)
+		if err != nil {
+			return errors.Join(err, t.Flush())
+		}
+	}
+	return t.Flush()
+}
+
+// mode measures everything on an idle machine or on one that is kept awake.
+func (p pair) mode(ctx context.Context, t *tabwriter.Writer, dir, guest, native string, awake bool) error {
+	machine := "idle"
+	if awake {
+		stop, err := keepAwake()
+		if errors.Is(err, errors.ErrUnsupported) {
+			fmt.Fprintln(os.Stderr, "the processors cannot be kept awake here")
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		defer stop()
+		machine = "awake"
+	}
+	inPod := figures{rates: map[string][]float64{}}
+	var onHost [ways]figures
+	for way := range onHost {
+		onHost[way].rates = map[string][]float64{}
+	}
 	for i := range *rounds {
-		fmt.Fprintf(os.Stderr, "%s: round %d of %d\n", p.name, i+1, *rounds)
+		fmt.Fprintf(os.Stderr, "%s, %s: round %d of %d\n", p.name, machine, i+1, *rounds)
 		out, err := p.runPod(ctx, dir, guest)
 		if err == nil {
 			err = inPod.add(out)
@@ -117,50 +168,119 @@ func (p pair) measure(ctx context.Context, dir string) error {
 		if err != nil {
 			return fmt.Errorf("%s in a pod: %w", p.name, err)
 		}
-		if out, err = p.runNative(ctx, native); err == nil {
-			err = onHost.add(out)
-		}
-		if err != nil {
-			return fmt.Errorf("%s on the host: %w", p.name, err)
-		}
-	}
-	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "%s, per second\tguests\tnative\tratio\tlowest\thighest\tgoal\t\n", p.name)
-	for _, name := range inPod.names {
-		g, n := inPod.rates[name], onHost.rates[name]
-		var ratios []float64
-		for i := range min(len(g), len(n)) {
-			ratios = append(ratios, g[i]/n[i])
-		}
-		goal, mark := "", ""
-		if want, ok := p.goals[name]; ok {
-			goal = fmt.Sprintf("%.1f", want)
-			if median(ratios) < want {
-				mark = "missed"
+		for way := range onHost {
+			out, err := p.runNative(ctx, native, way == pinned)
+			if way == pinned && errors.Is(err, errors.ErrUnsupported) {
+				continue
+			}
+			if err == nil {
+				err = onHost[way].add(out)
+			}
+			if err != nil {
+				return fmt.Errorf("%s on the host: %w", p.name, err)
 			}
 		}
-		fmt.Fprintf(t, "%s\t%.3g\t%.3g\t%.2f\t%.2f\t%.2f\t%s\t%s\n",
-			name, median(g), median(n), median(ratios), slices.Min(ratios), slices.Max(ratios), goal, mark)
 	}
-	return t.Flush()
+	for _, name := range inPod.names {
+		g, free, one := inPod.rates[name], onHost[asItComes].rates[name], onHost[pinned].rates[name]
+		r := ratios(g, free)
+		row := []string{name, machine, rate(g), rate(free), fmt.Sprintf("%.2f", median(r)), fmt.Sprintf("%.2f", slices.Min(r)), fmt.Sprintf("%.2f", slices.Max(r)), "", "", "", ""}
+		if len(one) > 0 {
+			row[7], row[8] = rate(one), fmt.Sprintf("%.2f", median(ratios(g, one)))
+		}
+		if want, ok := p.goals[name]; ok {
+			row[9], row[10] = fmt.Sprintf("%.1f", want), "met"
+			if median(r) < want {
+				row[10] = "missed"
+			}
+		}
+		fmt.Fprintln(t, strings.Join(row, "\t")+"\t")
+	}
+	return nil
+}
+
+func rate(s []float64) string { return fmt.Sprintf("%.3g", median(s)) }
+
+// ratios compares round by round.
+func ratios(a, b []float64) (r []float64) {
+	for i := range min(len(a), len(b)) {
+		r = append(r, a[i]/b[i])
+	}
+	return r
 }
 
 // The server's port, the same everywhere: no other pod sees it.
 const port = "7311"
 
-func (p pair) runNative(ctx context.Context, program string) (string, error) {
-	server := exec.CommandContext(ctx, program, p.server(port)...)
+func (p pair) runNative(ctx context.Context, program string, onOneCore bool) (string, error) {
+	server, err := nativeCommand(ctx, onOneCore, program, p.server(port)...)
+	if err != nil {
+		return "", err
+	}
 	server.Stderr = os.Stderr
 	if err := server.Start(); err != nil {
 		return "", err
 	}
-	client := exec.CommandContext(ctx, program, p.client(port)...)
+	client, err := nativeCommand(ctx, onOneCore, program, p.client(port)...)
+	if err != nil {
+		return "", err
+	}
 	client.Stderr = os.Stderr
 	out, err := client.Output()
 	if err != nil {
 		_ = server.Process.Kill() // it waits for a client that has failed
 	}
 	return string(out), errors.Join(err, server.Wait())
+}
+
+// nativeCommand is a command of the native pair. One that is to run on one core
+// is started by this program, which confines itself to it and becomes the other.
+func nativeCommand(ctx context.Context, onOneCore bool, program string, args ...string) (*exec.Cmd, error) {
+	if !onOneCore {
+		return exec.CommandContext(ctx, program, args...), nil
+	}
+	if !canPin {
+		return nil, errors.ErrUnsupported
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, append([]string{program}, args...)...)
+	cmd.Env = append(os.Environ(), become+"=pinned")
+	return cmd, nil
+}
+
+// become is the variable that makes this program another one.
+const become = "BENCH_NET_BECOME"
+
+// keepAwake starts a process for each processor that computes when nothing else
+// wants to. stop ends them.
+func keepAwake() (stop func(), err error) {
+	if !canPin {
+		return nil, errors.ErrUnsupported
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	var running []*exec.Cmd
+	stop = func() {
+		for _, cmd := range running {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	}
+	for range runtime.NumCPU() {
+		cmd := exec.Command(self)
+		cmd.Env = append(os.Environ(), become+"=awake")
+		if err := cmd.Start(); err != nil {
+			stop()
+			return nil, err
+		}
+		running = append(running, cmd)
+	}
+	return stop, nil
 }
 
 const manifest = `apiVersion: v1
@@ -180,7 +300,7 @@ func (p pair) runPod(ctx context.Context, dir, module string) (string, error) {
 	if err := os.WriteFile(file, []byte(pod), 0o644); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, *wasmpod, "run", "--data-dir", filepath.Join(dir, "data"), "--log-prefix", "never",
+	cmd := exec.CommandContext(ctx, *wasmpod, "run", "--data-dir", filepath.Join(dir, "data"), "--quiet", "--log-prefix", "never",
 		"--timeout", (time.Minute + 20**period).String(), file)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
