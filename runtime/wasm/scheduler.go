@@ -24,6 +24,10 @@ const (
 	// wakeCredit is what a guest that was asleep is owed, so that it runs
 	// before those that never sleep.
 	wakeCredit = sliceLength
+	// newDebit is what a newcomer owes. Without it, and with ever more of them,
+	// none staying for long, the present would stand still, and guests that have
+	// used a little more than that would get nothing.
+	newDebit = time.Millisecond
 	// mostOwed is what one is owed that could not use all of its share.
 	mostOwed = 100 * time.Millisecond
 	// interval is how long a guest should run between safepoints, and
@@ -54,6 +58,7 @@ type scheduler struct {
 
 	mu    sync.Mutex
 	queue schedule.Queue
+	young nursery
 	idle  idleList
 }
 
@@ -63,6 +68,7 @@ var epoch = time.Now()
 func newScheduler(slots int) *scheduler {
 	s := &scheduler{}
 	s.idle.mu = &s.mu
+	s.young.most = youngPerSlot * slots
 	s.spare.Store(int32(slots))
 	return s
 }
@@ -92,6 +98,7 @@ type turn struct {
 	ended   atomic.Bool  // it gets no slot any more; set under s.mu
 	parked  bool         // it sleeps in park, and waits for no slot; under s.mu
 	aside   asideState
+	young   youngState
 
 	account CPUAccount // nil: nobody counts
 	stint   CPUStint   // of account; under way while has
@@ -117,8 +124,7 @@ func (t *turn) request(credit time.Duration) bool {
 		return true
 	}
 	t.queued = clock()
-	s.queue.Push(t.task, credit)
-	s.waiting.Store(int32(s.queue.Len()))
+	t.enqueue(credit)
 	return false
 }
 
@@ -126,8 +132,8 @@ func (t *turn) request(credit time.Duration) bool {
 // slot all the same, which is to be given back.
 func (t *turn) take() bool {
 	credit := wakeCredit
-	if !t.old { // newcomers do not get before those who wake up
-		t.old, credit = true, 0
+	if !t.old {
+		t.old, credit = true, -newDebit
 	}
 	if !t.refilled() {
 		return false
@@ -205,8 +211,7 @@ func (t *turn) end() {
 	defer s.mu.Unlock()
 	t.ended.Store(true)
 	switch {
-	case s.queue.Remove(t.task):
-		s.waiting.Store(int32(s.queue.Len()))
+	case s.forget(t):
 		t.granted <- false
 	case t.parked:
 		t.parked = false
@@ -274,13 +279,12 @@ func (t *turn) charge(now int64) {
 
 // next passes a slot on. The caller holds mu.
 func (s *scheduler) next() {
-	task := s.queue.Pop()
-	if task == nil {
+	t := s.dequeue()
+	if t == nil {
 		s.spare.Add(1)
 		return
 	}
-	s.waiting.Store(int32(s.queue.Len()))
-	task.Value.(*turn).granted <- true // has room: one for each wait
+	t.granted <- true // has room: one for each wait
 }
 
 // safepoint lets others run who are to go first. It returns false, perhaps

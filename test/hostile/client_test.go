@@ -2,8 +2,11 @@ package hostile
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"runtime/trace"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +23,28 @@ type client struct {
 	latencies []time.Duration
 	pending   time.Time // when the request under way was sent
 	err       error
+	recorder  *trace.FlightRecorder // nil: no trace is wanted
+}
+
+// record has what came before the first late answer written to a file.
+func (c *client) record(r *trace.FlightRecorder) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.recorder = r
+}
+
+// late is called with the lock held.
+func (c *client) late(took time.Duration) {
+	if c.recorder == nil || took < *stall {
+		return
+	}
+	f, err := os.Create(*stallFile)
+	if err == nil {
+		_, err = c.recorder.WriteTo(f)
+		err = errors.Join(err, f.Close())
+	}
+	fmt.Fprintf(os.Stderr, "%s a request took %v; trace in %s: %v\n", time.Now().Format(time.TimeOnly), took, *stallFile, err)
+	c.recorder = nil
 }
 
 func newClient(requests io.Writer, responses io.Reader, ended <-chan struct{}) *client {
@@ -63,7 +88,9 @@ func (c *client) request(w io.Writer, in *bufio.Reader, i int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pending = time.Time{}
-	c.latencies = append(c.latencies, time.Since(begin))
+	took := time.Since(begin)
+	c.latencies = append(c.latencies, took)
+	c.late(took)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"runtime/trace"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +24,10 @@ import (
 
 var (
 	all  = flag.Bool("hostile", false, "run every bomb, for seconds each; with -short for less than one")
-	only = flag.String("bomb", "", "run only the bombs with this in their names")
+	only = flag.String("bomb", "", "run only the bombs with this in their names; all for the round of all of them")
+	// What happened before a request was answered late, for go tool trace.
+	stall     = flag.Duration("stall", 0, "write an execution trace when a request of the good guest takes so long")
+	stallFile = flag.String("stallfile", "stall.trace", "where to")
 )
 
 // Bounds. They are wide: what is to be found is what grows without a bound, on
@@ -89,19 +93,29 @@ func TestHostile(t *testing.T) {
 		t.Skip("skipped: the race detector's own memory and speed would be measured")
 	}
 	list := slices.DeleteFunc(slices.Clone(bombs), func(b bomb) bool {
-		if *only != "" {
+		if *only != "" && *only != "all" {
 			return !strings.Contains(b.name, *only)
 		}
 		return !*all && !slices.Contains(sample, b.name) || testing.Short() && b.slow
 	})
 	s := newSuite(t)
+	if *stall > 0 {
+		recorder := trace.NewFlightRecorder(trace.FlightRecorderConfig{MinAge: 10 * time.Second, MaxBytes: 256 << 20})
+		if err := recorder.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer recorder.Stop()
+		s.good.record(recorder)
+	}
 	s.settle()
 	s.goroutines, s.files, s.rss = runtime.NumGoroutine(), openFiles(), currentRSS()
 	s.quiet(t)
 	for i := range list {
-		s.round(t, list[i].name, list[i:i+1])
+		if *only != "all" {
+			s.round(t, list[i].name, list[i:i+1])
+		}
 	}
-	if *all && *only == "" {
+	if *all && *only == "" || *only == "all" {
 		s.round(t, "all of them together", together(list))
 	}
 }
