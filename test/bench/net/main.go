@@ -35,7 +35,6 @@ var (
 	period  = flag.Duration("for", time.Second, "how long each figure is measured")
 	wasmpod = flag.String("wasmpod", "bin/wasmpod", "the binary to measure")
 	only    = flag.String("only", "", "measure only this: a pair's name, or idle")
-	only    = flag.String("only", "", "measure only the pair of this name")
 	guests  = flag.String("guests", "wasm-examples", "the folder of the guests' sources")
 )
 
