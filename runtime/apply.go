@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -253,9 +254,17 @@ func (r *Runtime) Jobs() []*batchv1.Job {
 	return jobs
 }
 
+// FuelAnnotation and the name of a container is the annotation, in the result of
+// List, of what its attempts that have ended were charged, in units of about 64
+// bytes of code executed: the same for the same module and input, on every
+// machine.
+const FuelAnnotation = "fuel.wasmpod.dev/"
+
 // List returns the pods, Jobs and Services with their status as a v1 List. A pod that was ended
 // before any of its containers had started is listed as it was then, because
 // its status says why it did not start. A nil Runtime has nothing.
+//
+// Its pods are annotated with the fuel of their containers, see [FuelAnnotation].
 func (r *Runtime) List() *corev1.List {
 	list := &corev1.List{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "List"},
@@ -270,6 +279,11 @@ func (r *Runtime) List() *corev1.List {
 		r.mu.Unlock()
 		if ok && neverStarted(status) && !hasRun(p.Status) {
 			p.Status = status
+		}
+		if w := r.worker(p.UID); w != nil {
+			for name, fuel := range w.Fuel() {
+				metav1.SetMetaDataAnnotation(&p.ObjectMeta, FuelAnnotation+name, strconv.FormatUint(fuel, 10))
+			}
 		}
 		list.Items = append(list.Items, kruntime.RawExtension{Object: p})
 	}

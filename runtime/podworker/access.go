@@ -1,6 +1,8 @@
 package podworker
 
 import (
+	"maps"
+
 	"github.com/wasmpod/wasmpod/runtime/lifecycle"
 	"github.com/wasmpod/wasmpod/runtime/sandbox"
 )
@@ -22,6 +24,23 @@ func (w *Worker) Container(name string) sandbox.Container {
 		}
 	}
 	return nil
+}
+
+func (w *Worker) used(container string, fuel uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fuel == nil {
+		w.fuel = make(map[string]uint64)
+	}
+	w.fuel[container] += fuel
+}
+
+// Fuel is what the attempts of each container that have ended have used, in the
+// units of wasm.Stats.
+func (w *Worker) Fuel() map[string]uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.fuel)
 }
 
 // Live are the containers that run at the moment, by what they are attempts of.

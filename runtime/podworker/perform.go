@@ -203,6 +203,7 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 	go func() {
 		<-c.Done()
 		s := c.Status()
+		w.used(a.Name, c.Usage().Fuel)
 		w.report(lifecycle.ContainerExited{
 			At: time.Now(), Container: a.ContainerRef, ExitCode: s.Code, Reason: s.Reason, Message: s.Message,
 		})

@@ -82,6 +82,7 @@ type Worker struct {
 	sandbox    sandbox.Sandbox
 	leaving    sandbox.Sandbox // whose end is no news
 	containers map[lifecycle.ContainerRef]*attempt
+	fuel       map[string]uint64 // by container name: what attempts that have ended have used
 
 	resizes sync.Mutex // one resize at a time, each with the newest definition
 }

@@ -31,17 +31,15 @@ func (g *guest) Usage() sandbox.Usage {
 	}
 	u.Commands = len(running)
 	if instance != nil {
-		s := instance.Stats()
-		add(s)
-		u.MemoryPeak = s.MemoryPeak
+		add(instance.Stats())
 	}
+	u.MemoryBytes, u.MemoryPeak = g.memory.Used(), g.memory.Peak()
 	if g.cpu != nil {
 		c := g.cpu.Usage()
 		u.CPU, u.Throttle = c.CPU, c.Throttled
 		u.Wait += c.Wait
 		u.MinorFaults, u.MajorFaults = c.MinorFaults, c.MajorFaults
 	}
-	u.MemoryPeak = max(u.MemoryPeak, u.MemoryBytes, past.MemoryPeak)
 	if !files { // else they are being removed
 		u.FileBytes, u.Files = g.disk.read(g.root())
 	}
