@@ -231,7 +231,7 @@ func (s *Socket) fixLocal(p path, to netip.AddrPort, bound bool, local netip.Add
 		return syscall.ENETUNREACH
 	case !bound || addr.IsUnspecified():
 		addr = p.src
-	case p.ns != s.ns && addr.IsLoopback() && s.ns.network.Lookup(addr) != s.ns:
+	case p.ns != s.ns && addr.IsLoopback() && !(p.outside && p.to.Addr().IsLoopback()) && s.ns.network.Lookup(addr) != s.ns:
 		return syscall.EINVAL // a loopback address does not leave the pod
 	}
 	if s.bucket == nil {
@@ -397,10 +397,31 @@ func (s *Socket) Listen(backlog int) error {
 		return syscall.EOPNOTSUPP
 	}
 	port, errno := s.startListening(backlog)
-	if port != 0 {
-		s.ns.changed(TCP, port)
+	if port == 0 {
+		return toError(errno)
+	}
+	if errno = s.ns.changed(TCP, port); errno != none {
+		s.mu.Lock()
+		var kids []*Socket
+		var clients []*attempt
+		if s.state == listening {
+			kids, clients = s.unlisten()
+		}
+		s.mu.Unlock()
+		turnAway(kids, clients)
 	}
 	return toError(errno)
+}
+
+// unlisten makes a listener, whose mu is held, an ordinary bound socket again.
+func (s *Socket) unlisten() (kids []*Socket, clients []*attempt) {
+	kids, clients = s.stopListening()
+	s.ns.tcp.unlisten(s)
+	if !s.userPort {
+		s.ns.tcp.unbind(s)
+	}
+	s.state, s.accepts, s.shut = idle, nil, 0
+	return kids, clients
 }
 
 // startListening returns the port if s has not been listening before.
@@ -553,13 +574,8 @@ func (s *Socket) Shutdown(how How) error {
 		s.shut |= how
 	case s.state == listening:
 		if how&ShutRead != 0 {
-			kids, clients = s.stopListening()
 			stopped = s.local.Port()
-			s.ns.tcp.unlisten(s)
-			if !s.userPort {
-				s.ns.tcp.unbind(s)
-			}
-			s.state, s.accepts, s.shut = idle, nil, 0
+			kids, clients = s.unlisten()
 		}
 	case s.state == connecting && s.attempt != nil:
 		a, s.attempt = s.attempt, nil

@@ -160,7 +160,7 @@ func (s *Socket) here4(local netip.Addr) netip.Addr {
 // pathTo finds the way to an address. s.mu is held, and let go of while Route
 // is asked.
 func (s *Socket) pathTo(to netip.AddrPort) (path, syscall.Errno) {
-	if s.ns.isLocal(to.Addr()) || s.ns.udp.foreigner(to) != nil {
+	if s.ns.through == nil && s.ns.isLocal(to.Addr()) || s.ns.udp.foreigner(to) != nil {
 		return path{ns: s.ns, to: to, src: s.ns.sourceFor(to.Addr())}, none
 	}
 	now := time.Now()
@@ -193,7 +193,7 @@ func (s *Socket) follow(f *flow) (path, syscall.Errno) {
 	if f.errno != none {
 		return path{}, f.errno
 	}
-	if local := s.local.Addr(); s.userAddr && local.IsLoopback() && f.path.ns != s.ns && s.ns.network.Lookup(local) != s.ns {
+	if local := s.local.Addr(); s.userAddr && local.IsLoopback() && f.path.ns != s.ns && !(f.path.outside && f.path.to.Addr().IsLoopback()) && s.ns.network.Lookup(local) != s.ns {
 		return path{}, syscall.EINVAL
 	}
 	return f.path, none

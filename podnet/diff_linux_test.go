@@ -221,7 +221,7 @@ type twins struct {
 	kernel, ours sock
 	port         uint16 // fixed, or 0
 	shut         How
-	early        bool // shut down before it was connected
+	early        bool // shut down without being connected
 	connected    bool
 }
 
@@ -348,7 +348,8 @@ func (d *diff) step() {
 		how := rapid.SampledFrom([]How{ShutRead, ShutWrite, ShutBoth}).Draw(d.t, "how")
 		r := d.both(s, fmt.Sprintf("shutdown(%d)", how), func(k sock) string { return k.shutdown(how) })
 		s.shut |= how
-		s.early = s.early || s.kind == Stream && r == "ENOTCONN"
+		// A listener's connections that were reset leave its port at once only there.
+		s.early = s.early || s.kind == Stream && (r == "ENOTCONN" || !s.connected)
 	case 18:
 		if s.connected && s.kind == Stream && draw(4, "linger") > 0 { // mostly, for the kernel has only so many ports
 			d.both(s, "option(Linger, 0)", func(k sock) string { return k.option(Linger, 0) })

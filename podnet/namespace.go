@@ -20,6 +20,8 @@ type Namespace struct {
 
 	tcp, udp ports
 
+	through func(Proto, netip.AddrPort) bool // see ReachThrough
+
 	mu     sync.Mutex // guards the list of sockets
 	closed atomic.Bool
 	all    *Socket // a list through nextSock and prevSock
@@ -39,6 +41,12 @@ func (ns *Namespace) IP() netip.Addr { return ns.ips[0] }
 
 // IPs are the pod IPs, the first being IP.
 func (ns *Namespace) IPs() []netip.Addr { return slices.Clone(ns.ips) }
+
+// ReachThrough has what goes to a loopback address, and nobody in the namespace
+// takes, go to Config.Outside where f says so: loopback is then that of the
+// host, as far as others have not taken it here. Call it before the namespace is
+// used.
+func (ns *Namespace) ReachThrough(f func(Proto, netip.AddrPort) bool) { ns.through = f }
 
 // Close ends every socket, so that every wait returns, and gives the pod IP
 // back. Connections to other pods are reset. Further calls do nothing.

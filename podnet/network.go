@@ -41,8 +41,9 @@ type Config struct {
 	// Changed, if not nil, is called when a socket has begun or ended to take
 	// connections or datagrams at a port that it asked for: what Namespace.Takes
 	// says of the port may be different. It is called without locks held, by whoever
-	// made the change, and not any more while a namespace closes.
-	Changed func(ns *Namespace, proto Proto, port uint16)
+	// made the change, and not any more while a namespace closes. A socket that has
+	// begun fails with the error, which wraps a syscall.Errno, and takes nothing.
+	Changed func(ns *Namespace, proto Proto, port uint16) error
 }
 
 // Network connects the pods of a node, in memory, and hands out their IPs. An
@@ -61,7 +62,6 @@ type Network struct {
 type addrRange struct {
 	prefix netip.Prefix
 	next   netip.Addr
-	used   int
 }
 
 // NewNetwork returns a Network without pods. The first address of a prefix (the
@@ -103,8 +103,28 @@ func (n *Network) NewNamespace() (*Namespace, error) {
 			return nil, err
 		}
 		n.pods[ip] = ns
-		r.used++
 		ns.ips = append(ns.ips, ip)
+	}
+	return ns, nil
+}
+
+// NewNamespaceAt is NewNamespace with addresses that somebody else has chosen,
+// the first being the pod IP. The error says if another namespace has one.
+func (n *Network) NewNamespaceAt(ips ...netip.Addr) (*Namespace, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ns := newNamespace(n)
+	for _, ip := range ips {
+		ip = ip.Unmap()
+		if !ip.IsValid() || ip.IsUnspecified() || isGroup(ip) || n.pods[ip] != nil {
+			n.removeLocked(ns)
+			return nil, fmt.Errorf("pod IP %s: invalid, or another pod has it", ip)
+		}
+		n.pods[ip] = ns
+		ns.ips = append(ns.ips, ip)
+	}
+	if len(ns.ips) == 0 {
+		return nil, errors.New("a pod needs an IP")
 	}
 	return ns, nil
 }
@@ -121,7 +141,7 @@ func (r *addrRange) allocate(used map[netip.Addr]*Namespace) (netip.Addr, error)
 			return ip, nil
 		}
 		if r.next == first {
-			return netip.Addr{}, fmt.Errorf("%w in %s: %d in use", ErrExhausted, r.prefix, r.used)
+			return netip.Addr{}, fmt.Errorf("%w in %s", ErrExhausted, r.prefix)
 		}
 	}
 }
@@ -138,10 +158,9 @@ func (n *Network) remove(ns *Namespace) {
 }
 
 func (n *Network) removeLocked(ns *Namespace) {
-	for i, ip := range ns.ips {
+	for _, ip := range ns.ips {
 		if n.pods[ip] == ns {
 			delete(n.pods, ip)
-			n.ranges[i].used--
 		}
 	}
 }
@@ -192,6 +211,9 @@ func (ns *Namespace) route(proto Proto, to netip.AddrPort) (path, syscall.Errno)
 	}
 	to = netip.AddrPortFrom(addr, to.Port())
 	if ns.isLocal(addr) {
+		if f := ns.through; f != nil && !ns.Takes(proto, to) && f(proto, to) {
+			return path{to: to, src: ns.sourceFor(addr), outside: true}, none
+		}
 		return path{ns: ns, to: to, src: ns.sourceFor(addr)}, none
 	}
 	src := ns.ipOf(addr)
@@ -239,8 +261,16 @@ func isBroadcast(ip netip.Addr) bool {
 }
 
 // changed tells the hook, if there is one.
-func (ns *Namespace) changed(proto Proto, port uint16) {
-	if hook := ns.network.cfg.Changed; hook != nil && !ns.closed.Load() {
-		hook(ns, proto, port)
+func (ns *Namespace) changed(proto Proto, port uint16) syscall.Errno {
+	hook := ns.network.cfg.Changed
+	if hook == nil || ns.closed.Load() {
+		return none
 	}
+	err := hook(ns, proto, port)
+	if err == nil {
+		return none
+	}
+	errno := syscall.EADDRINUSE
+	errors.As(err, &errno)
+	return errno
 }

@@ -139,7 +139,13 @@ func (s *Socket) checkFamily(a netip.Addr) syscall.Errno {
 func (s *Socket) Bind(addr netip.AddrPort) error {
 	errno := s.bind(addr)
 	if errno == none && s.kind == Datagram && addr.Port() != 0 {
-		s.ns.changed(UDP, addr.Port())
+		if errno = s.ns.changed(UDP, addr.Port()); errno != none {
+			s.mu.Lock()
+			s.ns.udp.unbind(s)
+			s.ns.udp.disconnect(s, netip.AddrPortFrom(s.wildcard(), 0))
+			s.userPort, s.userAddr = false, false
+			s.mu.Unlock()
+		}
 	}
 	return toError(errno)
 }

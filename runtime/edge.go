@@ -10,12 +10,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/wasmpod/wasmpod/podnet"
 	"github.com/wasmpod/wasmpod/podnet/egress"
 	"github.com/wasmpod/wasmpod/podnet/hostport"
+	"github.com/wasmpod/wasmpod/runtime/sandbox/inproc"
 )
 
 // Bounds of what a guest can have the host open for it.
@@ -26,10 +28,12 @@ const (
 	firstEphemeral = 32768
 )
 
-// member is a pod that is connected.
+// member is a namespace that is connected: a pod's, or that of all pods on the
+// host's network.
 type member struct {
-	pod    *corev1.Pod
+	pod    *corev1.Pod // nil: see hostNetwork
 	ns     *podnet.Namespace
+	at     netip.Addr // where the host has it; invalid: it has not
 	egress *egress.Dialer
 	limit  *hostport.Limit // of all that comes from the host
 	ports  []hostPort      // that the pod holds
@@ -90,33 +94,88 @@ func (n *network) hostPorts(pod *corev1.Pod) (ports []hostPort) {
 	return ports
 }
 
-// join is inproc.Config.Join. The error of a host port that is taken is the
-// scheduler's, and as there the pod waits until it is free.
-func (n *network) join(ctx context.Context, pod *corev1.Pod, ns *podnet.Namespace) (leave func() error, _ error) {
-	m := &member{
-		pod: pod, ns: ns, limit: hostport.NewLimit(0), ports: n.hostPorts(pod),
+// newMember returns a member without a pod.
+func newMember(ns *podnet.Namespace, at netip.Addr, policy egress.Config) *member {
+	return &member{
+		ns: ns, at: at, egress: egress.New(policy), limit: hostport.NewLimit(0),
 		edge: make(map[edgeKey]*hostport.Forwarder), failed: make(map[edgeKey]bool),
 		retired: make(map[*hostport.Forwarder]struct{}),
 	}
-	policy := egress.Config{Policy: n.egress}
-	if text, ok := pod.Annotations[egressAnnotation]; ok {
-		own, err := egress.Parse(text)
-		if err != nil {
-			return nil, fmt.Errorf("annotation %s: %w", egressAnnotation, err)
-		}
-		policy = egress.Config{Policy: own, Ceiling: &n.egress}
-	}
-	m.egress = egress.New(policy)
+}
 
-	n.mu.Lock()
-	for _, other := range n.members {
-		for _, p := range m.ports {
-			if slices.ContainsFunc(other.ports, p.conflicts) {
-				n.mu.Unlock()
-				return nil, fmt.Errorf("0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports: %s/%s is of pod %q in namespace %q",
-					p.at, p.protocol, other.pod.Name, other.pod.Namespace)
+// connect is inproc.Config.Connect.
+func (n *network) connect(ctx context.Context, pod *corev1.Pod, id string) (*inproc.Connection, error) {
+	if pod.Spec.HostNetwork {
+		return n.connectHost(pod)
+	}
+	ns, err := n.net.NewNamespace()
+	if err != nil {
+		return nil, err
+	}
+	leave, err := n.join(ctx, pod, ns)
+	if err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	return &inproc.Connection{Namespace: ns, IP: ns.IP().String(), Close: func() error { return errors.Join(leave(), ns.Close()) }}, nil
+}
+
+// egressOf is what a pod may reach outside.
+func (n *network) egressOf(pod *corev1.Pod) (egress.Config, error) {
+	text, ok := pod.Annotations[egressAnnotation]
+	if !ok {
+		return egress.Config{Policy: n.egress}, nil
+	}
+	own, err := egress.Parse(text)
+	if err != nil {
+		return egress.Config{}, fmt.Errorf("annotation %s: %w", egressAnnotation, err)
+	}
+	return egress.Config{Policy: own, Ceiling: &n.egress}, nil
+}
+
+// noFreePorts is what the scheduler says of a pod whose host ports are taken.
+const noFreePorts = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports"
+
+// checkPorts says if another pod has one of the host ports. n.mu is held.
+func (n *network) checkPorts(ports []hostPort) error {
+	conflict := func(pod *corev1.Pod, taken []hostPort) error {
+		for _, p := range ports {
+			if slices.ContainsFunc(taken, p.conflicts) {
+				return fmt.Errorf("%s: %s/%s is of pod %q in namespace %q", noFreePorts, p.at, p.protocol, pod.Name, pod.Namespace)
 			}
 		}
+		return nil
+	}
+	for _, other := range n.members {
+		if err := conflict(other.pod, other.ports); err != nil {
+			return err
+		}
+	}
+	for _, other := range n.host.pods {
+		if err := conflict(other.pod, other.ports); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// join connects the network of a pod with what is outside of it; leave, which
+// may be called more than once, undoes that. The error of a host port that is
+// taken is the scheduler's, and as there the pod waits until it is free.
+func (n *network) join(ctx context.Context, pod *corev1.Pod, ns *podnet.Namespace) (leave func() error, _ error) {
+	policy, err := n.egressOf(pod)
+	if err != nil {
+		return nil, err
+	}
+	at := ns.IP()
+	if n.claim == nil {
+		at = netip.Addr{}
+	}
+	m := newMember(ns, at, policy)
+	m.pod, m.ports = pod, n.hostPorts(pod)
+	n.mu.Lock()
+	if err := n.checkPorts(m.ports); err != nil {
+		n.mu.Unlock()
+		return nil, err
 	}
 	n.members[ns], n.ips[pod.UID] = m, ns.IP()
 	n.stale = true
@@ -124,22 +183,21 @@ func (n *network) join(ctx context.Context, pod *corev1.Pod, ns *podnet.Namespac
 	leave = func() error { return n.leave(m) }
 	for _, p := range m.ports {
 		f, err := hostport.Listen(ctx, strings.ToLower(string(p.protocol)), p.at, hostport.Config{
-			Dial:  n.dialer(m, p.target),
+			Dial:  n.dialer(m, netip.AddrPortFrom(ns.IP(), p.target)),
 			Limit: m.limit, Log: n.log,
 		})
 		if err != nil {
-			err = fmt.Errorf("0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports: %w", err)
-			return nil, errors.Join(err, leave())
+			return nil, errors.Join(fmt.Errorf("%s: %w", noFreePorts, err), leave())
 		}
 		m.bound = append(m.bound, f)
 	}
 	return leave, nil
 }
 
-// dialer connects clients of the host to a port of the pod.
-func (n *network) dialer(m *member, port uint16) hostport.Dial {
+// dialer connects clients of the host to an address of the pod.
+func (n *network) dialer(m *member, to netip.AddrPort) hostport.Dial {
 	return func(ctx context.Context, network string, client netip.AddrPort) (net.Conn, error) {
-		return n.dialPod(ctx, network, client, netip.AddrPortFrom(m.ns.IP(), port))
+		return dialPod(ctx, m.ns, network, client, to)
 	}
 }
 
@@ -164,7 +222,9 @@ func (n *network) leave(m *member) error {
 	defer n.mu.Unlock()
 	if n.members[m.ns] == m {
 		delete(n.members, m.ns)
-		delete(n.ips, m.pod.UID)
+		if m.pod != nil {
+			delete(n.ips, m.pod.UID)
+		}
 		n.stale = true
 	}
 	return errors.Join(errs...)
@@ -172,23 +232,21 @@ func (n *network) leave(m *member) error {
 
 // listening is podnet.Config.Changed: what a pod listens on at its IP can be
 // reached at that IP by processes of the host, for which loopback has it. It
-// returns when it can, so that a client need not try again.
-func (n *network) listening(ns *podnet.Namespace, proto podnet.Proto, port uint16) {
-	if n.claim == nil || proto == podnet.UDP && port >= firstEphemeral {
-		return
-	}
+// returns when it can, so that a client need not try again. On the host's
+// network a port that the host does not give is an error.
+func (n *network) listening(ns *podnet.Namespace, proto podnet.Proto, port uint16) error {
 	n.mu.Lock()
 	m := n.members[ns]
 	n.mu.Unlock()
-	if m == nil {
-		return
+	if m == nil || !m.at.IsValid() || m.pod != nil && proto == podnet.UDP && port >= firstEphemeral {
+		return nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.left {
-		return
+		return nil
 	}
-	key, at := edgeKey{proto, port}, netip.AddrPortFrom(ns.IP(), port)
+	key, at := edgeKey{proto, port}, netip.AddrPortFrom(m.at, port)
 	f := m.edge[key]
 	if !ns.Takes(proto, at) {
 		delete(m.failed, key)
@@ -196,20 +254,30 @@ func (n *network) listening(ns *podnet.Namespace, proto podnet.Proto, port uint1
 			delete(m.edge, key)
 			m.unbind(key, f)
 		}
-		return
+		return nil
 	}
-	if f != nil || m.failed[key] || len(m.edge)+len(m.failed) >= maxPodListeners {
-		return
+	if f != nil || m.failed[key] {
+		return nil
+	}
+	if len(m.edge)+len(m.failed) >= maxPodListeners {
+		if m.pod == nil {
+			return syscall.ENFILE
+		}
+		return nil
 	}
 	f, err := hostport.Listen(context.Background(), proto.String(), at, hostport.Config{
-		Dial: n.dialer(m, port), Limit: m.limit, Log: n.log,
+		Dial: n.dialer(m, at), Limit: m.limit, Log: n.log,
 	})
-	if err != nil {
+	switch {
+	case err == nil:
+		m.edge[key] = f
+	case m.pod == nil:
+		return err
+	default:
 		m.failed[key] = true
 		n.log.Info("a port of a pod is not reachable from the host", "pod", m.pod.Name, "namespace", m.pod.Namespace, "error", err)
-		return
 	}
-	m.edge[key] = f
+	return nil
 }
 
 // unbind ends a listener, and waits for nobody: connections go on when the

@@ -50,7 +50,8 @@ type network struct {
 
 	mu         sync.Mutex
 	members    map[*podnet.Namespace]*member
-	ips        map[types.UID]netip.Addr // of members
+	host       hostNetwork
+	ips        map[types.UID]netip.Addr // of members' pods
 	services   []*corev1.Service        // with their addresses
 	policies   []*networkingv1.NetworkPolicy
 	namespaces map[string]map[string]string
@@ -81,6 +82,7 @@ func newNetwork(cfg Config, objects *store.Store, resolvConf []byte) (_ *network
 		turns:      make(map[turn]int),
 		stale:      true,
 	}
+	n.host.pods = make(map[types.UID]*hostPod)
 	n.affinity.clients = make(map[client]choice)
 	n.plain.Store(true)
 	if cfg.Egress != "" {
@@ -281,7 +283,7 @@ func (n *network) route(from *podnet.Namespace, proto podnet.Proto, to netip.Add
 	} else if table.IsClusterIP(to.Addr()) {
 		return podnet.Verdict{Action: podnet.Refuse}
 	}
-	if !table.Allowed(protocol, from.IP(), to) {
+	if from != n.host.namespace.Load() && !table.Allowed(protocol, from.IP(), to) {
 		return podnet.Verdict{Action: podnet.Refuse}
 	}
 	return verdict
@@ -363,6 +365,11 @@ func (n *network) DialContext(ctx context.Context, from *podnet.Namespace, netwo
 	if m == nil {
 		return nil, net.ErrClosed
 	}
+	if m.pod == nil {
+		if err := n.checkHostEgress(network, address); err != nil {
+			return nil, err
+		}
+	}
 	return m.egress.DialContext(ctx, network, address)
 }
 
@@ -434,18 +441,16 @@ func (n *network) dialNodePort(ctx context.Context, key portKey, network string,
 		if !ok {
 			break
 		}
-		return n.dialPod(ctx, network, client, endpoint)
+		if ns := n.net.Lookup(endpoint.Addr()); ns != nil {
+			return dialPod(ctx, ns, network, client, endpoint)
+		}
 	}
 	return nil, errors.New("the Service has no endpoints")
 }
 
 // dialPod connects a client of the host to a pod, which sees the client's
 // address where it can: it has none of the other family.
-func (n *network) dialPod(ctx context.Context, network string, client, to netip.AddrPort) (net.Conn, error) {
-	ns := n.net.Lookup(to.Addr())
-	if ns == nil {
-		return nil, net.ErrClosed
-	}
+func dialPod(ctx context.Context, ns *podnet.Namespace, network string, client, to netip.AddrPort) (net.Conn, error) {
 	if client.Addr().Is4() != to.Addr().Is4() {
 		client = netip.AddrPort{}
 	}

@@ -32,16 +32,22 @@ type testNetwork struct {
 
 func newTestNetwork(t *testing.T, cfg Config, manifests string) *testNetwork {
 	t.Helper()
+	cfg.Log = slog.New(slog.DiscardHandler)
+	n, err := newNetwork(cfg, store.New(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newTestPods(t, n, manifests)
+}
+
+// newTestPods gives a network pods, and closes it when the test ends.
+func newTestPods(t *testing.T, n *network, manifests string) *testNetwork {
+	t.Helper()
 	objects, err := manifest.Parse("default", manifest.Source{Name: "test.yaml", Data: []byte(manifests)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Log = slog.New(slog.DiscardHandler)
-	objs := store.New()
-	n, err := newNetwork(cfg, objs, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	objs := n.store
 	tn := &testNetwork{network: n, t: t, pods: make(map[string]*podnet.Namespace), leave: make(map[string]func() error)}
 	t.Cleanup(func() {
 		for name := range tn.pods {
@@ -69,20 +75,16 @@ func newTestNetwork(t *testing.T, cfg Config, manifests string) *testNetwork {
 }
 
 func (n *testNetwork) add(pod *corev1.Pod) error {
-	ns, err := n.net.NewNamespace()
+	c, err := n.connect(n.t.Context(), pod, string(pod.UID))
 	if err != nil {
 		return err
 	}
-	leave, err := n.join(n.t.Context(), pod, ns)
-	if err != nil {
-		return errors.Join(err, ns.Close())
-	}
-	n.pods[pod.Name], n.leave[pod.Name] = ns, leave
+	n.pods[pod.Name], n.leave[pod.Name] = c.Namespace, c.Close
 	return nil
 }
 
 func (n *testNetwork) remove(name string) {
-	if err := errors.Join(n.leave[name](), n.pods[name].Close()); err != nil {
+	if err := n.leave[name](); err != nil {
 		n.t.Error(err)
 	}
 	delete(n.pods, name)
@@ -272,7 +274,7 @@ spec: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {
 	if _, err := ask(t, n.pods["stranger"].DialContext, "tcp", to); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("denied: %v, want ECONNREFUSED", err)
 	}
-	conn, err := n.dialPod(t.Context(), "tcp", netip.MustParseAddrPort("127.0.0.1:999"), netip.MustParseAddrPort(to))
+	conn, err := dialPod(t.Context(), n.pods["a"], "tcp", netip.MustParseAddrPort("127.0.0.1:999"), netip.MustParseAddrPort(to))
 	if err != nil {
 		t.Fatalf("the node is not subject to policy: %v", err)
 	}

@@ -151,7 +151,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		Volumes:    r.volume,
 		Network:    r.network.net,
 		CPU:        processCPU(),
-		Join:       r.network.join,
+		Connect:    r.network.connect,
 		ClusterDNS: clusterDNSIP.String(),
 		Root:       pods,
 		LogRoot:    r.logRoot(),

@@ -25,14 +25,13 @@ type DNS struct {
 
 // PodDNS computes the resolver configuration of pod from the node's
 // resolv.conf (NET-04). clusterDNS is the address of the cluster's resolver;
-// without one, and on the host's network, from where it cannot be reached,
-// ClusterFirst is Default. warnings are texts of DNSConfigForming events: what
+// without one, and on the host's network, ClusterFirst is Default. warnings are texts of DNSConfigForming events: what
 // did not fit was left out.
 func PodDNS(pod *corev1.Pod, nodeResolvConf []byte, clusterDNS string) (dns DNS, warnings []string) {
 	policy := pod.Spec.DNSPolicy
 	switch {
 	case policy == corev1.DNSNone:
-	case clusterDNS != "" && policy != corev1.DNSDefault && !pod.Spec.HostNetwork:
+	case clusterDNS != "" && policy != corev1.DNSDefault && (!pod.Spec.HostNetwork || policy == corev1.DNSClusterFirstWithHostNet):
 		node := parseResolvConf(nodeResolvConf)
 		svc := "svc." + ClusterDomain
 		dns = DNS{

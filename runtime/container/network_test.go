@@ -108,6 +108,14 @@ func TestResolvConf(t *testing.T) {
 			}
 		})
 	}
+	t.Run("NET-04 on the host's network", func(t *testing.T) {
+		for policy, want := range map[corev1.DNSPolicy]string{corev1.DNSClusterFirst: "1.1.1.1", corev1.DNSClusterFirstWithHostNet: "127.192.0.10"} {
+			pod, _ := testPod(func(p *corev1.Pod, _ *corev1.Container) { p.Spec.DNSPolicy, p.Spec.HostNetwork = policy, true })
+			if dns, _ := PodDNS(pod, []byte("nameserver 1.1.1.1\n"), "127.192.0.10"); len(dns.Servers) != 1 || dns.Servers[0] != want {
+				t.Errorf("%s: %v, want %s", policy, dns.Servers, want)
+			}
+		}
+	})
 	t.Run("NET-04 limits", func(t *testing.T) {
 		var searches []string
 		for i := range 40 {

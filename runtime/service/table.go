@@ -88,7 +88,9 @@ func NewTable(s State) *Table {
 	}
 	for _, pod := range s.Pods {
 		if ip, ok := podIP(pod); ok {
-			t.pods[ip] = pod
+			if !pod.Spec.HostNetwork { // all of those have the same, and no policy means them
+				t.pods[ip] = pod
+			}
 			t.byNS[pod.Namespace] = append(t.byNS[pod.Namespace], pod)
 		}
 	}
@@ -98,9 +100,9 @@ func NewTable(s State) *Table {
 	return t
 }
 
-// podIP is the address that identifies a pod, if there is one (WL-31).
+// podIP is the address at which a pod is reached, if there is one (WL-31).
 func podIP(pod *corev1.Pod) (netip.Addr, bool) {
-	if pod.Spec.HostNetwork || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return netip.Addr{}, false
 	}
 	ip, err := netip.ParseAddr(pod.Status.PodIP)

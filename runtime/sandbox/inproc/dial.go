@@ -17,5 +17,5 @@ func (s *podSandbox) DialContext(ctx context.Context, network, address string) (
 	if host == "localhost" {
 		address = net.JoinHostPort("127.0.0.1", port)
 	}
-	return s.network.DialContext(ctx, network, address)
+	return s.network.Namespace.DialContext(ctx, network, address)
 }

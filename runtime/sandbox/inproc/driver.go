@@ -31,14 +31,14 @@ type Config struct {
 	Engine  *wasm.Engine
 	Images  *image.Service
 	Volumes *volume.Manager
+	// Network gives pods that are not on the host's network one of their own.
+	// Connect, if not nil, does so in its place, for all pods, before anything of
+	// the pod runs. id is the sandbox's.
 	Network *podnet.Network
+	Connect func(ctx context.Context, pod *corev1.Pod, id string) (*Connection, error)
 	// CPU is what containers' processor time is charged to. Nil: nobody counts, and
 	// limits are not enforced.
 	CPU *bpf.Accounting
-	// Join, if not nil, connects the network of a pod with what is outside of it;
-	// leave, which may be called more than once, undoes that. It is called before
-	// anything of the pod runs.
-	Join func(context.Context, *corev1.Pod, *podnet.Namespace) (leave func() error, _ error)
 	// ClusterDNS is the address of the cluster's resolver; empty: there is none.
 	ClusterDNS string
 	// Root is the directory under which every pod has its own, by UID.
@@ -57,6 +57,14 @@ type Config struct {
 type Stdio struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+}
+
+// Connection is what a pod has of a network.
+type Connection struct {
+	Namespace *podnet.Namespace
+	IP        string // as others know it
+	// Close ends it; it may be called more than once.
+	Close func() error
 }
 
 // Driver implements sandbox.Driver.
@@ -123,8 +131,7 @@ type podSandbox struct {
 	id     string
 	dir    string
 
-	network *podnet.Namespace
-	leave   func() error // of Config.Join
+	network *Connection // nil on the host's network where there is no Config.Connect
 	infra   *wasm.Instance
 	pause   *wasip1.Process // of infra
 
@@ -168,7 +175,7 @@ func (s *podSandbox) IP() string {
 	if s.network == nil {
 		return ""
 	}
-	return s.network.IP().String()
+	return s.network.IP
 }
 
 // Remove implements sandbox.Sandbox.
@@ -204,29 +211,27 @@ func (s *podSandbox) joinNetwork(ctx context.Context) error {
 	if err := container.CheckHostname(s.pod); err != nil { // NET-02
 		return err
 	}
+	if s.cfg.Connect != nil {
+		var err error
+		s.network, err = s.cfg.Connect(ctx, s.pod, s.id)
+		return err
+	}
 	if s.pod.Spec.HostNetwork {
 		return nil
 	}
-	network, err := s.cfg.Network.NewNamespace()
+	ns, err := s.cfg.Network.NewNamespace()
 	if err != nil {
 		return err
 	}
-	s.network = network
-	if s.cfg.Join != nil {
-		s.leave, err = s.cfg.Join(ctx, s.pod, network)
-	}
-	return err
+	s.network = &Connection{Namespace: ns, IP: ns.IP().String(), Close: ns.Close}
+	return nil
 }
 
 func (s *podSandbox) leaveNetwork(context.Context) error {
 	if s.network == nil {
 		return nil
 	}
-	var err error
-	if s.leave != nil {
-		err = s.leave()
-	}
-	return errors.Join(err, s.network.Close())
+	return s.network.Close()
 }
 
 // startInfra starts the module that stands for the sandbox: as long as it runs,

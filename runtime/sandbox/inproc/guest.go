@@ -142,8 +142,8 @@ func (g *guest) create(ctx context.Context) error {
 	if cfg.Stdio != nil {
 		stdio = cfg.Stdio(g.config)
 	}
-	if ns := g.sandbox.network; ns != nil {
-		g.network = &guestNetwork{ns, newAccount(g.config.Resources.MemoryBytes, g.memory)}
+	if network := g.sandbox.network; network != nil {
+		g.network = &guestNetwork{network.Namespace, newAccount(g.config.Resources.MemoryBytes, g.memory)}
 	}
 	p := g.processConfig(g.config.Args)
 	if err := g.preopen(&p); err != nil {
