@@ -23,9 +23,13 @@ import (
 	"github.com/wasmpod/wasmpod/runtime/workload"
 )
 
-// Apply stores the objects and starts their pods.
+// Apply stores the objects and starts their pods. Volumes of running pods show the
+// ConfigMaps and Secrets among them at once; see Update.
 func (r *Runtime) Apply(objects *manifest.Objects) error {
 	r.putConfig(objects)
+	if err := r.refreshVolumes(r.ctx); err != nil {
+		r.cfg.Log.Warn("volumes keep their old content", "error", err)
+	}
 	if err := r.network.put(r.ctx, objects); err != nil {
 		return err
 	}

@@ -95,7 +95,11 @@ func TestUpdate(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 		}
-		update(configMap("one", ""), "configmap/app") // VOL-13: filled when it appears
+		time.Sleep(10 * time.Second)
+		if err := r.Apply(parse(configMap("zero", ""))); err != nil { // VOL-13: filled when it appears
+			t.Fatal(err)
+		}
+		update(configMap("one", ""), "configmap/app")
 		update(configMap("one", ""), "")
 		update(configMap("two", ""), "configmap/app")
 		update("", "") // what is not listed stays
@@ -105,7 +109,7 @@ func TestUpdate(t *testing.T) {
 			t.Fatal(err)
 		}
 		// ENV-08: the environment is that of the start.
-		if want := "env \nfile none\nfile one\nfile two\nfile end\n"; out.String() != want {
+		if want := "env \nfile none\nfile zero\nfile one\nfile two\nfile end\n"; out.String() != want {
 			t.Errorf("the guest has seen\n%s\nwant\n%s", out, want)
 		}
 	})
