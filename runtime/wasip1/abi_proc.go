@@ -81,8 +81,8 @@ func clockResGet(_ context.Context, p *Process, m memory, a []uint64) Errno {
 }
 
 // clock_time_get(id, precision, time *u64)
-func clockTimeGet(_ context.Context, p *Process, m memory, a []uint64) Errno {
-	t, errno := p.now(uint32(a[0]))
+func clockTimeGet(ctx context.Context, p *Process, m memory, a []uint64) Errno {
+	t, errno := p.time(ctx, uint32(a[0]))
 	if errno != 0 {
 		return errno
 	}

@@ -23,19 +23,44 @@ import (
 
 func main() {
 	length := flag.Duration("time", 2*time.Second, "of each measurement")
-	only := flag.Bool("overhead", false, "measure only what the programs cost")
+	only := flag.String("only", "", "measure only this: tables (of package bpf alone), guests, crowd, overhead")
 	flag.Parse()
-	measure := run
-	if *only {
-		measure = overhead
-	}
-	if err := measure(*length); err != nil {
+	if err := run(*only, *length); err != nil {
 		fmt.Fprintln(os.Stderr, "limits:", err)
 		os.Exit(1)
 	}
 }
 
-func run(length time.Duration) error {
+func run(only string, length time.Duration) error {
+	both := func(measures ...func(bpf.Mechanism, time.Duration) error) func(time.Duration) error {
+		return func(length time.Duration) error {
+			for _, m := range []bpf.Mechanism{bpf.BTFTracepoint, bpf.ThreadClock} {
+				for _, measure := range measures {
+					if err := measure(m, length); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		}
+	}
+	for _, part := range []struct {
+		name    string
+		measure func(time.Duration) error
+	}{
+		{"tables", tables}, {"guests", both(guests, kinds)}, {"crowd", both(crowd)}, {"overhead", both(hostCalls)}, {"overhead", overhead},
+	} {
+		if only == "" || only == part.name {
+			if err := part.measure(length); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// tables measures package bpf without guests.
+func tables(length time.Duration) error {
 	for _, m := range []bpf.Mechanism{bpf.BTFTracepoint, bpf.RawTracepoint, bpf.ThreadClock} {
 		a := bpf.Open(bpf.Config{Mechanism: m})
 		if a.Mechanism() != m {
@@ -47,10 +72,7 @@ func run(length time.Duration) error {
 			return err
 		}
 	}
-	if err := records(length); err != nil {
-		return err
-	}
-	return overhead(length)
+	return records(length)
 }
 
 // threadTime is the kernel's count of what the calling thread has run.
@@ -244,6 +266,11 @@ func records(length time.Duration) error {
 // overhead compares a round trip between two threads on one processor, which is
 // two context switches, with and without the programs.
 func overhead(length time.Duration) error {
+	// Two system calls between switches, and what a thread does that serves requests.
+	return errors.Join(overheadWith(length, 0), overheadWith(length, 10*time.Microsecond))
+}
+
+func overheadWith(length, between time.Duration) error {
 	variants := []struct {
 		name   string
 		cfg    *bpf.Config
@@ -272,7 +299,7 @@ func overhead(length time.Duration) error {
 					}
 				}
 			}
-			ns, err := pingPong(length/20, c)
+			ns, err := pingPong(length/20, between, c)
 			if err != nil {
 				return err
 			}
@@ -283,12 +310,12 @@ func overhead(length time.Duration) error {
 	for i, v := range variants {
 		slices.Sort(results[i])
 		m, base := results[i][rounds/2], results[0][rounds/2]
-		fmt.Printf("%-16s %-30s %7.0f ns a switch, %+.1f %%\n", "overhead", v.name, m, 100*(m/base-1))
+		fmt.Printf("%-16s %v of work, %-30s %7.0f ns a switch, %+.1f %%\n", "overhead", between, v.name, m, 100*(m/base-1))
 	}
 	return nil
 }
 
-func pingPong(length time.Duration, c *bpf.Account) (ns float64, err error) {
+func pingPong(length, between time.Duration, c *bpf.Account) (ns float64, err error) {
 	var there, back [2]int
 	if err := errors.Join(unix.Pipe2(there[:], unix.O_CLOEXEC), unix.Pipe2(back[:], unix.O_CLOEXEC)); err != nil {
 		return 0, err
@@ -304,6 +331,7 @@ func pingPong(length time.Duration, c *bpf.Account) (ns float64, err error) {
 		}
 		buf := []byte{0}
 		for each() {
+			work(between)
 			unix.Write(w, buf)
 			if n, _ := unix.Read(r, buf); n == 0 {
 				break
