@@ -32,6 +32,7 @@ var (
 	spinners  = flag.Int("spinners", 8, "guests that spin meanwhile")
 	period    = flag.Duration("for", 3*time.Second, "how long each latency is measured")
 	instances = flag.Int("instances", 10_000, "idle instances")
+	only      = flag.String("only", "", "measure only this: responsiveness, fairness, starting, idle")
 )
 
 func main() {
@@ -45,9 +46,14 @@ func main() {
 
 func run(ctx context.Context) error {
 	fmt.Printf("%s/%s, %d processors, GOMAXPROCS %d, %s\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), *procs, runtime.Version())
-	for _, part := range []func(context.Context) error{responsiveness, fairness, starting, idle} {
-		if err := part(ctx); err != nil {
-			return err
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context) error
+	}{{"responsiveness", responsiveness}, {"fairness", fairness}, {"starting", starting}, {"idle", idle}} {
+		if *only == "" || *only == part.name {
+			if err := part.measure(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
