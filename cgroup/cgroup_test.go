@@ -2,7 +2,7 @@ package cgroup
 
 import "testing"
 
-func TestCPUUnits(t *testing.T) {
+func TestCPUUnitsRES04_RES05_RES06(t *testing.T) {
 	for milli, want := range map[int64]int64{0: 2, 1: 2, 2: 2, 3: 3, 100: 102, 1000: 1024, 255_999: 262142, 256_000: 262144, 1 << 60: 262144, -5: 2} {
 		if got := Shares(milli); got != want {
 			t.Errorf("RES-04 Shares(%d) = %d, want %d", milli, got, want)

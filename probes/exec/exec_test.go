@@ -26,10 +26,10 @@ func TestProbe(t *testing.T) {
 		output string
 		err    string
 	}{
-		"PROBE-21 success":       {says(0, "fine", ""), probes.Success, "fine", ""},
-		"PROBE-21 failure":       {says(3, "out,", "err"), probes.Failure, "out,err", ""},
-		"PROBE-21 10 KiB":        {says(1, strings.Repeat("x", 9<<10), strings.Repeat("y", 9<<10)), probes.Failure, strings.Repeat("x", 9<<10) + strings.Repeat("y", 1<<10), ""},
-		"output that is no text": {says(1, "\xff", ""), probes.Failure, "\ufffd", ""},
+		"PROBE-21 success":        {says(0, "fine", ""), probes.Success, "fine", ""},
+		"PROBE-21 failure":        {says(3, "out,", "err"), probes.Failure, "out,err", ""},
+		"PROBE-21 TIME-20 10 KiB": {says(1, strings.Repeat("x", 9<<10), strings.Repeat("y", 9<<10)), probes.Failure, strings.Repeat("x", 9<<10) + strings.Repeat("y", 1<<10), ""},
+		"output that is no text":  {says(1, "\xff", ""), probes.Failure, "\ufffd", ""},
 		"PROBE-09 no such command": {func(context.Context, []string, io.Writer, io.Writer) (int32, error) {
 			return 0, errors.New("not found")
 		}, probes.Unknown, "", "not found"},

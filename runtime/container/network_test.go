@@ -62,7 +62,7 @@ fe00::1	ip6-allnodes
 fe00::2	ip6-allrouters
 `
 
-func TestHostsFile(t *testing.T) {
+func TestHostsFileNET03(t *testing.T) {
 	pod, _ := testPod()
 	check := func(id, want string, got []byte) {
 		t.Helper()

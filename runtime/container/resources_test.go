@@ -24,7 +24,7 @@ func resContainer(name string, requests, limits corev1.ResourceList) corev1.Cont
 	return corev1.Container{Name: name, Resources: corev1.ResourceRequirements{Requests: requests, Limits: limits}}
 }
 
-func TestQuantities(t *testing.T) {
+func TestQuantitiesRES01_RES02(t *testing.T) {
 	for in, want := range map[string]string{
 		"1000m": "1", "1024Mi": "1Gi", "1.5Gi": "1536Mi", "1000k": "1M", "0.1": "100m", "1e3": "1e3",
 	} {
@@ -90,7 +90,7 @@ func TestPodResources(t *testing.T) {
 			init:       []corev1.Container{resContainer("i", res("1", "1Mi"), nil)},
 			containers: []corev1.Container{resContainer("a", res("100m", "5Mi"), nil)},
 			requests:   "1 5Mi", limits: "0 0", enforced: Limits{CPUShares: 1024}},
-		{id: "RES-08 sidecars count for what starts after them",
+		{id: "RES-08 SIDE-13 sidecars count for what starts after them",
 			init: []corev1.Container{resContainer("i0", res("300m", ""), nil), sidecar(resContainer("s", res("200m", ""), nil)),
 				resContainer("i1", res("300m", ""), nil), sidecar(resContainer("t", res("50m", ""), nil))},
 			containers: []corev1.Container{resContainer("a", res("100m", ""), nil)},

@@ -55,7 +55,7 @@ func content(t *testing.T, path string) string {
 	return string(b)
 }
 
-func TestPath(t *testing.T) {
+func TestPathLOG01(t *testing.T) {
 	if got, want := Path("/var/log/pods", "ns", "p", "uid", "c", 3), "/var/log/pods/ns_p_uid/c/3.log"; got != want {
 		t.Errorf("LOG-01 got %s, want %s", got, want)
 	}

@@ -40,6 +40,10 @@ func (f *faults) install(c *podworker.Config) {
 	c.OnProbe = f.delayProbe
 }
 
+// FailPull has every pull of an image fail with this message from the beginning;
+// see Pods.FailPull.
+func FailPull(image, message string) Option { return func(c *config) { c.pulls[image] = message } }
+
 // FailPull has every pull of an image fail from now on with this message, as if it
 // were not present either; if the message is empty, no more.
 func (p *Pods) FailPull(image, message string) {

@@ -34,6 +34,7 @@ import (
 	"github.com/wasmpod/wasmpod/podnet"
 	"github.com/wasmpod/wasmpod/runtime"
 	"github.com/wasmpod/wasmpod/runtime/image"
+	"github.com/wasmpod/wasmpod/runtime/lifecycle"
 	"github.com/wasmpod/wasmpod/runtime/manifest"
 	"github.com/wasmpod/wasmpod/runtime/podworker"
 )
@@ -45,6 +46,7 @@ const defaultPatience = time.Minute
 type config struct {
 	images   map[string]string // reference -> path of a module
 	builds   []image.BuildSpec
+	pulls    map[string]string // image -> why it fails
 	patience time.Duration
 	runtime  runtime.Config
 }
@@ -89,7 +91,7 @@ type Pods struct {
 // wait for anything.
 func Run(t testing.TB, objects any, options ...Option) *Pods {
 	t.Helper()
-	c := config{images: make(map[string]string), patience: defaultPatience}
+	c := config{images: make(map[string]string), pulls: make(map[string]string), patience: defaultPatience}
 	for _, o := range options {
 		o(&c)
 	}
@@ -98,6 +100,7 @@ func Run(t testing.TB, objects any, options ...Option) *Pods {
 		t.Fatalf("podtest: %v", err)
 	}
 	p := &Pods{t: t, patience: c.patience, begin: time.Now(), timeline: newTimeline(), faults: newFaults()}
+	p.faults.pulls = c.pulls
 	if err := p.open(c); err != nil {
 		t.Fatalf("podtest: %v", err)
 	}
@@ -324,12 +327,9 @@ func (p *Pod) WaitEvent(reason string) *corev1.Event {
 // Logs returns what the latest attempt of a container has written; nothing if it
 // has not started.
 func (p *Pod) Logs(container string) string {
-	attempt := 0
-	status := p.Object().Status
-	for _, s := range append(append([]corev1.ContainerStatus(nil), status.InitContainerStatuses...), status.ContainerStatuses...) {
-		if s.Name == container {
-			attempt = int(s.RestartCount)
-		}
+	attempt, err := lifecycle.LogsOf(p.Object(), container, false)
+	if err != nil {
+		return ""
 	}
 	return p.AttemptLogs(container, attempt)
 }
@@ -358,6 +358,15 @@ func (p *Pod) Exec(container string, command ...string) (exitCode int, output st
 		t.Fatalf("podtest: exec %q in %s: %v", command, container, err)
 	}
 	return int(code), b.String()
+}
+
+// TryExec runs a command in a container and returns only why it could not be
+// started, if it could not.
+func (p *Pod) TryExec(container string, command ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), p.pods.patience)
+	defer cancel()
+	_, err := p.pods.r.Exec(ctx, p.pod.UID, container, runtime.ExecConfig{Command: command})
+	return err
 }
 
 // Dial connects to the pod from within it: to "localhost:8080", or to the pod IP.

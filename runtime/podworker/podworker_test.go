@@ -39,6 +39,10 @@ type node struct {
 	allocatable corev1.ResourceList
 	trace       []string
 	begin       time.Time
+	ensure      func(context.Context, image.Request) (image.Image, bool, error)
+	before      func(*store.Store) // the worker starts
+	removeErrs  []error            // of sandboxes
+	hostNetwork bool
 	dial        func(ctx context.Context, address string) (net.Conn, error)
 	exec        func(ctx context.Context, container string, e sandbox.ExecConfig) (int32, error)
 }
@@ -58,7 +62,10 @@ func (n *node) note(format string, args ...any) {
 	n.trace = append(n.trace, fmt.Sprintf("%v "+format, append([]any{time.Since(n.begin)}, args...)...))
 }
 
-func (n *node) Ensure(_ context.Context, r image.Request) (image.Image, bool, error) {
+func (n *node) Ensure(ctx context.Context, r image.Request) (image.Image, bool, error) {
+	if n.ensure != nil {
+		return n.ensure(ctx, r)
+	}
 	err, absent := n.images[r.Ref], n.images[r.Ref] != nil
 	pulls := r.Policy == corev1.PullAlways || absent && r.Policy != corev1.PullNever
 	if pulls {
@@ -96,8 +103,13 @@ type fakeSandbox struct {
 	done       chan struct{}
 }
 
-func (s *fakeSandbox) ID() string            { return s.id }
-func (s *fakeSandbox) IP() string            { return "127.128.0.1" }
+func (s *fakeSandbox) ID() string { return s.id }
+func (s *fakeSandbox) IP() string {
+	if s.node.hostNetwork {
+		return ""
+	}
+	return "127.128.0.1"
+}
 func (s *fakeSandbox) Done() <-chan struct{} { return s.done }
 func (s *fakeSandbox) die()                  { s.once.Do(func() { close(s.done) }) }
 func (s *fakeSandbox) Remove(context.Context) error {
@@ -105,6 +117,10 @@ func (s *fakeSandbox) Remove(context.Context) error {
 		c.Kill()
 	}
 	s.node.note("remove %s", s.id)
+	if errs := s.node.removeErrs; len(errs) > 0 {
+		s.node.removeErrs = errs[1:]
+		return errs[0]
+	}
 	s.die()
 	return nil
 }
@@ -222,6 +238,9 @@ func play(t *testing.T, n *node, pod *corev1.Pod, limit time.Duration, during fu
 	s := store.New()
 	if err := s.AddPod(pod); err != nil {
 		t.Fatal(err)
+	}
+	if n.before != nil {
+		n.before(s)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	w := Start(ctx, Config{

@@ -50,7 +50,7 @@ func TestWorkerPROBE11_LivenessExec(t *testing.T) {
 	})
 }
 
-func TestWorkerPROBE09_CannotBeMade(t *testing.T) {
+func TestWorkerPROBE09_TIME14_CannotBeMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &node{scripts: map[string][]script{"a": {{runs: time.Hour}}}}
 		tries := 0

@@ -47,7 +47,7 @@ func TestConfigMapLayout(t *testing.T) {
 	wantTree(t, pathOf(t, f, "opt"), "V/ 755\nV/late 644 \"x\"\n..data -> V\nlate -> ..data/late\n") // VOL-13
 }
 
-func TestRefresh(t *testing.T) {
+func TestRefreshVOL10_VOL11(t *testing.T) {
 	f := newFixture(t)
 	f.setConfigMap("cm", map[string]string{"a": "1", "gone": "x"})
 	pod := testPod(configMap("v", "cm"), emptyDir("e"))
@@ -171,7 +171,7 @@ func TestRefreshIsAtomic(t *testing.T) {
 	}
 }
 
-func TestBadPaths(t *testing.T) {
+func TestBadPathsVOL11(t *testing.T) {
 	long := strings.Repeat("n", 256)
 	for path, want := range map[string]string{
 		"":                               `invalid path: must not be empty: ""`,

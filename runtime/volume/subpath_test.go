@@ -95,7 +95,7 @@ func TestSubPath(t *testing.T) {
 	}
 }
 
-func TestSubPathOfConfigMap(t *testing.T) {
+func TestSubPathOfConfigMapVOL15(t *testing.T) {
 	f := newFixture(t)
 	f.setConfigMap("cm", map[string]string{"k": "1"})
 	pod := testPod(configMap("v", "cm"))

@@ -161,7 +161,7 @@ func wantTree(t *testing.T, dir, want string) {
 	}
 }
 
-func TestEmptyDir(t *testing.T) {
+func TestEmptyDirVOL01_VOL02(t *testing.T) {
 	f := newFixture(t)
 	pod := testPod(emptyDir("e"))
 	mount(t, f, pod)
@@ -238,7 +238,7 @@ func TestEmptyDirMedium(t *testing.T) {
 	})
 }
 
-func TestFSGroup(t *testing.T) {
+func TestFSGroupVOL42(t *testing.T) {
 	f := newFixture(t)
 	f.setConfigMap("cm", map[string]string{"k": "v"})
 	cm := configMap("cm", "cm", corev1.KeyToPath{Key: "k", Path: "d/k", Mode: ptr(int32(0o400))})
@@ -451,7 +451,7 @@ func TestUmask(t *testing.T) {
 	wantTree(t, pathOf(t, f, "cm"), "V/ 755\nV/d/ 755\nV/d/k 644 \"v\"\n..data -> V\nd -> ..data/d\n")
 }
 
-func TestProjectedAndDownwardAPI(t *testing.T) {
+func TestProjectedAndDownwardAPIVOL16(t *testing.T) {
 	f := newFixture(t)
 	f.setConfigMap("cm", map[string]string{"a": "1", "b": "2"})
 	f.secrets["ns/s"] = &corev1.Secret{Data: map[string][]byte{"b": []byte("secret")}}
