@@ -117,15 +117,14 @@ func defaultVolume(v *corev1.Volume) {
 	}
 	if s := v.DownwardAPI; s != nil {
 		setPointer(&s.DefaultMode, corev1.DownwardAPIVolumeSourceDefaultMode)
-		for i := range s.Items {
-			if f := s.Items[i].FieldRef; f != nil {
-				setDefault(&f.APIVersion, "v1")
-			}
-		}
+		defaultDownwardAPI(s.Items)
 	}
 	if s := v.Projected; s != nil {
 		setPointer(&s.DefaultMode, corev1.ProjectedVolumeSourceDefaultMode)
 		for i := range s.Sources {
+			if d := s.Sources[i].DownwardAPI; d != nil {
+				defaultDownwardAPI(d.Items)
+			}
 			if t := s.Sources[i].ServiceAccountToken; t != nil {
 				setPointer(&t.ExpirationSeconds, 3600)
 			}
@@ -133,6 +132,14 @@ func defaultVolume(v *corev1.Volume) {
 	}
 	if s := v.Image; s != nil {
 		setDefault(&s.PullPolicy, pullPolicy(s.Reference))
+	}
+}
+
+func defaultDownwardAPI(items []corev1.DownwardAPIVolumeFile) {
+	for i := range items {
+		if f := items[i].FieldRef; f != nil {
+			setDefault(&f.APIVersion, "v1")
+		}
 	}
 }
 

@@ -47,7 +47,16 @@ func TestProblems(t *testing.T) {
 			"spec.template.metadata.labels: Invalid value: {\"a\":\"c\"}: `selector` does not match template `labels`", `spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"`}},
 		{"RST-30 jobs", "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec: {template: {spec: {containers: [{name: c, image: i}]}}}\n", []string{`spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"`}},
 		{"WL-26 a wrong nesting", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {selector: {matchLabels: {a: b}}, containers: [{name: c, image: i}]}\n", []string{`unknown field "spec.containers" (belongs in ` + "`spec.template.spec`)"}},
-		{"volumes that are not supported", spec("  volumes: [{name: v, persistentVolumeClaim: {claimName: x}}, {name: w, projected: {sources: []}}]\n" + one), []string{"spec.volumes[0].persistentVolumeClaim: Forbidden: not supported: there are no persistent volumes", "spec.volumes[1].projected: Forbidden: not supported yet"}},
+		{"volumes that are not supported", spec("  volumes: [{name: v, persistentVolumeClaim: {claimName: x}}, {name: w, projected: {sources: [{serviceAccountToken: {path: token}}]}}]\n" + one), []string{"spec.volumes[0].persistentVolumeClaim: Forbidden: not supported: there are no persistent volumes", "spec.volumes[1].projected.sources[0].serviceAccountToken: Forbidden: not supported: there is no API server"}},
+		{"VOL-16 projected and downwardAPI volumes", spec(`  volumes:
+  - {name: a, projected: {defaultMode: 1000, sources: [{configMap: {name: c, items: [{key: k, path: p}]}}, {secret: {items: [{key: k, path: p}]}}, {secret: {name: s}, configMap: {name: c}}]}}
+  - {name: b, downwardAPI: {items: [{path: ../x, fieldRef: {fieldPath: metadata.name}}, {path: y}, {path: z, fieldRef: {fieldPath: status.podIP}}, {path: r, resourceFieldRef: {resource: limits.cpu}}]}}
+` + one), []string{
+			"spec.volumes[0].projected.defaultMode: Invalid value: 1000", "spec.volumes[0].projected: Invalid value: \"\": conflicting duplicate paths",
+			"spec.volumes[0].projected.sources[1].secret.name: Required value", "spec.volumes[0].projected.sources[2]: Forbidden: may not specify more than 1 volume type",
+			"spec.volumes[1].downwardAPI.path: Invalid value: \"../x\": must not contain '..'", "spec.volumes[1].downwardAPI: Required value: one of fieldRef and resourceFieldRef is required",
+			"spec.volumes[1].downwardAPI.fieldRef.fieldPath: Unsupported value: \"status.podIP\"", "spec.volumes[1].downwardAPI.resourceFieldRef.containerName: Required value",
+		}},
 		{"the same object twice", spec(one) + "---\n" + spec(one), []string{`pods "p" already exists (declared at test.yaml:1 already)`}},
 		{"base64", "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: plain text}\n", []string{"data[a]: illegal base64 data", "plain text goes into stringData"}},
 		{"lists", "apiVersion: v1\nkind: PodList\nitems:\n- metadata: {name: p}\n  spec: {}\n- kind: pod\n", []string{`test.yaml:5: Pod "p": spec.containers: Required value`, "did you mean `Pod`?"}},

@@ -74,6 +74,8 @@ func validateVolumeSource(s *corev1.VolumeSource, at *field.Path) field.ErrorLis
 	one("configMap", s.ConfigMap != nil, func(at *field.Path) field.ErrorList {
 		return validateProjection(s.ConfigMap.Name, at.Child("name"), s.ConfigMap.DefaultMode, s.ConfigMap.Items, at)
 	})
+	one("downwardAPI", s.DownwardAPI != nil, func(at *field.Path) field.ErrorList { return validateDownwardAPI(s.DownwardAPI, at) })
+	one("projected", s.Projected != nil, func(at *field.Path) field.ErrorList { return validateProjected(s.Projected, at) })
 	return errs
 }
 
