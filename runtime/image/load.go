@@ -39,7 +39,7 @@ func (s *Service) Load(ctx context.Context, file string, r io.Reader, names ...s
 	}
 	defer st.close()
 	ld := &loader{s: s, ctx: ctx, st: st, blobs: map[string]v1.Hash{}, files: map[v1.Hash]string{}, named: map[string]stagedFile{}}
-	if fi, err := os.Stat(file); r == nil && err == nil && fi.IsDir() {
+	if fi, serr := os.Stat(file); r == nil && serr == nil && fi.IsDir() {
 		err = ld.layout(file)
 	} else {
 		err = ld.archive(file, r)
