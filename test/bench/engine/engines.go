@@ -42,7 +42,7 @@ type engine struct {
 func newEngine(ctx context.Context, cache wazero.CompilationCache, wasm []byte, closing bool) (*engine, error) {
 	e := &engine{runtime: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(features).
 		WithDebugInfoEnabled(false).WithCompilationCache(cache).WithCloseOnContextDone(closing))}
-	if _, err := wasi_snapshot_preview1.Instantiate(ctx, e.runtime); err != nil {
+	if err := instantiateWASI(ctx, e.runtime, wasm); err != nil {
 		return nil, err
 	}
 	_, err := e.runtime.NewHostModuleBuilder(safepoint.HostModule).NewFunctionBuilder().
@@ -56,6 +56,47 @@ func newEngine(ctx context.Context, cache wazero.CompilationCache, wasm []byte, 
 	}
 	e.code, err = e.runtime.CompileModule(ctx, wasm)
 	return e, err
+}
+
+// instantiateWASI registers wazero's own WASI, and functions that fail for what
+// else a program imports: sockets, which none of them uses here.
+func instantiateWASI(ctx context.Context, r wazero.Runtime, wasm []byte) error {
+	const enosys = 52
+	module, err := r.CompileModule(ctx, wasm)
+	if err != nil {
+		return err
+	}
+	builders := map[string]wazero.HostModuleBuilder{}
+	builder := func(name string) wazero.HostModuleBuilder {
+		b := builders[name]
+		if b == nil {
+			b = r.NewHostModuleBuilder(name)
+			builders[name] = b
+		}
+		return b
+	}
+	wasi_snapshot_preview1.NewFunctionExporter().ExportFunctions(builder(wasi_snapshot_preview1.ModuleName))
+	known, err := builder(wasi_snapshot_preview1.ModuleName).Compile(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range module.ImportedFunctions() {
+		in, name, _ := f.Import()
+		if in == safepoint.HostModule || in == wasi_snapshot_preview1.ModuleName && known.ExportedFunctions()[name] != nil {
+			continue
+		}
+		builder(in).NewFunctionBuilder().WithGoFunction(api.GoFunc(func(_ context.Context, stack []uint64) {
+			if len(stack) > 0 {
+				stack[0] = enosys
+			}
+		}), f.ParamTypes(), f.ResultTypes()).Export(name)
+	}
+	for _, b := range builders {
+		if _, err := b.Instantiate(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // run runs the program once and returns what it wrote.

@@ -353,6 +353,10 @@ func idle(ctx context.Context) error {
 		}
 	}
 	took := time.Since(began)
+	// Who sleeps for long is put aside and has no goroutine, where that is possible.
+	for wait := time.Now(); runtime.NumGoroutine() > *instances/2 && time.Since(wait) < 10*time.Second; {
+		time.Sleep(100 * time.Millisecond)
+	}
 	debug.FreeOSMemory()
 	during, _ := privateBytes()
 	runtime.ReadMemStats(&heapDuring)
