@@ -1,6 +1,8 @@
 // Package wasm runs WebAssembly modules: it compiles each once per digest,
 // rewritten with safepoints, and runs any number of instances of it, each in
-// one goroutine that can be killed and given signals at any time.
+// one goroutine that can be killed and given signals at any time. One that
+// sleeps for long has no goroutine meanwhile, see [Aside]. What the instances of
+// a container and the host keep for it is charged to its [Account].
 //
 // Host functions belong to others: [Config.Hosts] registers them, and they find
 // the state of their guest in the context of a call, where
