@@ -3,8 +3,8 @@
 // its entry module, and the files of a container's root.
 //
 // A reference names a local WebAssembly file or directory (by path or file:
-// URL), or an image of the local store. The store is an OCI image layout: any
-// OCI tool can read it. Content is addressed by digest and verified whenever
+// URL), or an image, which Ensure and Pull bring from its registry into the
+// local store. The store is an OCI image layout: any OCI tool can read it. Content is addressed by digest and verified whenever
 // it is read, so that a store on a failing flash card yields an error and
 // never a wrong program.
 package image

@@ -69,6 +69,9 @@ func (s *Service) Load(ctx context.Context, file string, r io.Reader, names ...s
 		if err == nil && c == nil {
 			err = fmt.Errorf("image %q was removed", ref.name.full)
 		}
+		if err == nil {
+			err = s.provesModule(ctx, ref.name.full, ref.name, img, c)
+		}
 		if err != nil {
 			return images, err
 		}

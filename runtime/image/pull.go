@@ -82,7 +82,25 @@ func (s *Service) Pull(ctx context.Context, ref string, opts PullOptions) (Image
 	if err == nil && c == nil {
 		err = &Error{Reason: ReasonErrImagePull, Message: fmt.Sprintf("image %q was removed while it was pulled", ref)}
 	}
-	return img, err
+	if err != nil {
+		return Image{}, err
+	}
+	return img, s.provesModule(ctx, ref, n, img, c)
+}
+
+// provesModule makes sure that an image which came from outside holds the
+// module that it says is its: code is kept and found by that digest, and an
+// image must not get at another's by naming it.
+func (s *Service) provesModule(ctx context.Context, ref string, n name, img Image, c content) error {
+	_, err := s.readModule(ctx, c, img.Module)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	_ = s.publish(ctx, nil, func(index *v1.IndexManifest) error {
+		dropRef(index, n.full)
+		return nil
+	})
+	return &Error{Reason: ReasonErrImagePull, Message: fmt.Sprintf("image %q: %v", ref, err), Err: err}
 }
 
 func (s *Service) pull(ctx context.Context, n name, ref string, opts PullOptions) error {

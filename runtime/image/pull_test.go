@@ -231,6 +231,36 @@ func TestPullForms(t *testing.T) {
 	if n := srv.blobs.Load() - before; n > 2 {
 		t.Errorf("%d blobs were downloaded of images that cannot run", n)
 	}
+	t.Run("an image that claims another's module", func(t *testing.T) {
+		img := foreign{
+			layers: [][]byte{tarOf(t, record{name: "app.wasm", body: string(wasm("mine"))})}, mediaType: types.OCIUncompressedLayer,
+			platform: &v1.Platform{OS: "wasip1", Architecture: "wasm"},
+		}.image(t)
+		layers, err := img.Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cf, err := img.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		base, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: cf.OS, Architecture: cf.Architecture})
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err = mutate.Append(base, mutate.Addendum{Layer: layers[0], MediaType: types.OCIUncompressedLayer, Annotations: map[string]string{
+			annotationEntry: "/app.wasm", annotationModule: digestOf(wasm("multi")),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv.push(t, "liar:v1", img)
+		_, err = s.Pull(t.Context(), srv.host+"/liar:v1", PullOptions{})
+		wantError(t, err, ReasonErrImagePull, "damaged or was replaced")
+		if _, ok, err := s.Present(srv.host + "/liar:v1"); ok || err != nil {
+			t.Errorf("present: %v, %v", ok, err)
+		}
+	})
 	t.Run("a component", func(t *testing.T) {
 		srv.push(t, "component:v1", foreign{
 			layers:   [][]byte{append([]byte("\x00asm\x0d\x00\x01\x00"), "x"...)},
