@@ -354,7 +354,7 @@ func idle(ctx context.Context) error {
 	}
 	took := time.Since(began)
 	// Who sleeps for long is put aside and has no goroutine, where that is possible.
-	for wait := time.Now(); runtime.NumGoroutine() > *instances/2 && time.Since(wait) < 10*time.Second; {
+	for wait := time.Now(); runtime.NumGoroutine() > 100 && time.Since(wait) < 10*time.Second; {
 		time.Sleep(100 * time.Millisecond)
 	}
 	debug.FreeOSMemory()
