@@ -2,11 +2,11 @@ package runtime
 
 import (
 	"cmp"
-	"fmt"
 	"os"
 	goruntime "runtime"
 	"strings"
 
+	"github.com/wasmpod/wasmpod/cgroup/bpf"
 	"github.com/wasmpod/wasmpod/podnet"
 	"github.com/wasmpod/wasmpod/podnet/egress"
 	"github.com/wasmpod/wasmpod/runtime/wasm"
@@ -25,7 +25,7 @@ type Check struct {
 
 // Checks looks at what this host can enforce and measure. It starts nothing.
 func Checks(cfg Config) []Check {
-	return []Check{
+	checks := []Check{
 		checkDataDir(cfg.DataDir),
 		checkEngine(cfg.Interpreter),
 		{Name: "kill and stop", Status: "enforced", Mechanism: "safepoints in the guest's code"},
@@ -34,8 +34,25 @@ func Checks(cfg Config) []Check {
 		{Name: "cpu limit", Status: "absent", Mechanism: "cpu limits are accepted and not enforced in this version"},
 		checkPodIPs(cfg),
 		checkEgress(cfg.Egress),
-		checkCgroup(),
+		checkAccounting(),
 	}
+	return append(checks, checkGroups(cfg.CgroupParent)...)
+}
+
+// checkAccounting says by what CPU time is measured.
+func checkAccounting() Check {
+	a := bpf.Open(bpf.Config{Containers: 1})
+	defer a.Close()
+	c := Check{Name: "cpu accounting", Status: "measured", Mechanism: a.Mechanism().String()}
+	if missing := a.Missing(); len(missing) > 0 {
+		var why []string
+		for _, err := range missing {
+			why = append(why, err.Error())
+		}
+		c.Mechanism += "; not better because: " + strings.Join(why, "; ")
+		c.Hint = "grant CAP_BPF and CAP_PERFMON (root has them), on a kernel with BTF (CONFIG_DEBUG_INFO_BTF)"
+	}
+	return c
 }
 
 func checkDataDir(dir string) Check {
@@ -87,32 +104,6 @@ func checkEgress(policy string) Check {
 		if _, err := egress.Parse(policy); err != nil {
 			c.Status, c.Mechanism, c.Hint = "absent", err.Error(), "mend --egress: no pod is run with it"
 		}
-	}
-	return c
-}
-
-// checkCgroup says which hierarchy the host has. Nothing uses it yet.
-func checkCgroup() Check {
-	c := Check{Name: "kernel cgroups", Status: "absent", Mechanism: "no cgroup hierarchy is mounted"}
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		c.Mechanism = fmt.Sprintf("not on %s", goruntime.GOOS)
-		return c
-	}
-	var v1, v2 bool
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 2 {
-			v1 = v1 || f[2] == "cgroup"
-			v2 = v2 || f[2] == "cgroup2"
-		}
-	}
-	switch {
-	case v1 && v2:
-		c.Mechanism = "hybrid hierarchy, not used in this version"
-	case v2:
-		c.Mechanism = "v2 hierarchy, not used in this version"
-	case v1:
-		c.Mechanism = "v1 hierarchy, not used in this version"
 	}
 	return c
 }

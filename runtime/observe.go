@@ -104,7 +104,7 @@ func (n *network) usage() map[types.UID]*metrics.Network {
 func (r *Runtime) nodeStats() metrics.Node {
 	n := metrics.Node{
 		Name: r.node.Name, Started: r.opened, CPU: machineCPU(), CPUs: goruntime.NumCPU(),
-		Memory: machineMemory(), Process: processUsage(),
+		Memory: machineMemory(), Process: processUsage(), Wall: r.wall.stats(),
 	}
 	var fs unix.Statfs_t
 	if unix.Statfs(r.cfg.DataDir, &fs) == nil {

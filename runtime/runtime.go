@@ -54,6 +54,19 @@ type Config struct {
 	// allow, which does not mean the host itself. The annotation
 	// wasmpod.dev/egress of a pod can only narrow it.
 	Egress string
+	// CgroupParent is the group of the kernel in which this process makes one for
+	// itself, "auto" for the one it is in; empty: none is made. See package cgroupfs.
+	CgroupParent string
+	// Reserved is what pods do not get of the machine's resources.
+	Reserved corev1.ResourceList
+	// EvictBelow is how many bytes of memory are to be available: when there are
+	// less, pods are evicted (RES-31). 0: never.
+	EvictBelow int64
+	// CNIConfDir, if not empty, has a configuration of CNI, whose plugins in
+	// CNIBinDirs then give pods their IPs, each in a network namespace of the kernel:
+	// see package cni. It needs root.
+	CNIConfDir string
+	CNIBinDirs []string
 	// Interpreter runs guests without compiling them: slower, but on any CPU.
 	Interpreter bool
 
@@ -81,6 +94,7 @@ type Runtime struct {
 	store   *store.Store
 	run     *runDir
 	events  *metrics.Events
+	wall    *wall
 	opened  time.Time
 
 	ctx    context.Context // of everything that runs
@@ -116,6 +130,9 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		opened:  time.Now(),
 	}
 	r.node = thisNode(cfg.NodeName)
+	if err := reserve(r.node.Allocatable, cfg.Reserved); err != nil {
+		return nil, err
+	}
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -127,6 +144,9 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		return nil, err
 	}
 	if r.run, err = newRunDir(filepath.Join(cfg.DataDir, "run"), cfg.Log); err != nil {
+		return nil, err
+	}
+	if r.wall, err = openWall(cfg, r.node.Allocatable); err != nil {
 		return nil, err
 	}
 	pruneLogs(r.logRoot(), cfg.Log)
@@ -142,7 +162,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	// A host without these: its pods have none either.
 	resolvConf, _ := os.ReadFile("/etc/resolv.conf")
 	hosts, _ := os.ReadFile("/etc/hosts")
-	if r.network, err = newNetwork(cfg, r.store, resolvConf); err != nil {
+	if r.network, err = newNetwork(ctx, cfg, r.store, resolvConf); err != nil {
 		return nil, err
 	}
 	r.driver = inproc.New(inproc.Config{
@@ -160,6 +180,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		Stdio:      cfg.Stdio,
 		Log:        cfg.Log,
 	})
+	r.startEvictor(cfg.EvictBelow)
 	return r, nil
 }
 
@@ -209,7 +230,7 @@ func (r *Runtime) Close() error {
 	if r.run != nil {
 		errs = append(errs, r.run.remove())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, r.wall.close())...)
 }
 
 // startPod adds a pod to the store and starts its worker.

@@ -31,6 +31,7 @@ type Stats struct {
 	CPU         time.Duration
 	Throttle    cgroup.ThrottleStats
 	MemoryBytes int64
+	WorkingSet  int64 // of it, what the kernel cannot take back at once
 	MemoryPeak  int64 // 0 where the kernel does not tell
 	MemoryLimit int64 // 0 is none
 	OOMKills    uint64
@@ -174,6 +175,11 @@ func (g *Group) Stats() (Stats, error) {
 		if memory {
 			u := s.MemoryStats.Usage
 			out.MemoryBytes, out.MemoryPeak = int64(u.Usage), int64(u.MaxUsage)
+			inactive := s.MemoryStats.Stats["total_inactive_file"] // of v1, with all below
+			if v1[Memory] == "" {
+				inactive = s.MemoryStats.Stats["inactive_file"]
+			}
+			out.WorkingSet = max(0, out.MemoryBytes-int64(inactive))
 			if u.Limit < 1<<62 { // v1 has no word for none
 				out.MemoryLimit = int64(u.Limit)
 			}

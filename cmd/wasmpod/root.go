@@ -61,6 +61,11 @@ Every flag can also be set by an environment variable (WASMPOD_DATA_DIR for
 	flags.String("node-name", "", "name of this node (default: the host's name)")
 	flags.Bool("interpreter", false, "interpret modules instead of compiling them: slower, for CPUs without compiler support")
 	flags.String("egress", "allow", "what pods may reach outside: allow, deny, or a list of CIDR[:port[-port]][/tcp|/udp] and dns; the host itself only if listed")
+	flags.String("cni-conf-dir", "", "folder with a configuration of CNI, whose plugins give pods their IPs (needs root; default: pod IPs are addresses of loopback)")
+	flags.StringSlice("cni-bin-dir", nil, "folders with CNI plugins (default: /opt/cni/bin, /usr/lib/cni, /usr/libexec/cni)")
+	flags.String("cgroup-parent", "", "make a cgroup for this process and its pods in this one, or in the one it is in (auto), and have the kernel enforce what pods may have of the machine")
+	flags.String("system-reserved", "", "what pods may not have of the machine, such as cpu=500m,memory=512Mi")
+	flags.String("eviction-hard", "memory.available<100Mi", "evict pods when less memory is available (empty: never)")
 	flags.String("log-level", "warn", "least severe messages to print: debug, info, warn or error")
 	flags.String("log-format", "text", "form of messages: text or json")
 	for flag, values := range map[string][]string{
@@ -135,6 +140,14 @@ func (a *app) configure(flags *pflag.FlagSet) error {
 	if err != nil {
 		return invalid(fmt.Errorf("--registry-mirrors: %w", err))
 	}
+	reserved, err := runtime.ParseReserved(v.GetString("system-reserved"))
+	if err != nil {
+		return invalid(fmt.Errorf("--system-reserved: %w", err))
+	}
+	evictBelow, err := runtime.ParseEvictionHard(v.GetString("eviction-hard"))
+	if err != nil {
+		return invalid(fmt.Errorf("--eviction-hard: %w", err))
+	}
 	a.config = runtime.Config{
 		Registries: image.Registries{
 			Offline:  v.GetBool("offline"),
@@ -149,7 +162,14 @@ func (a *app) configure(flags *pflag.FlagSet) error {
 		NodeName:    v.GetString("node-name"),
 		Interpreter: v.GetBool("interpreter"),
 		Egress:      v.GetString("egress"),
-		Log:         a.log,
+		CNIConfDir:  v.GetString("cni-conf-dir"),
+		CNIBinDirs:  v.GetStringSlice("cni-bin-dir"),
+
+		CgroupParent: v.GetString("cgroup-parent"),
+		Reserved:     reserved,
+		EvictBelow:   evictBelow,
+
+		Log: a.log,
 	}
 	return nil
 }

@@ -55,6 +55,7 @@ type Wall struct {
 	Path        string
 	MemoryLimit int64 // bytes; 0 is none
 	MemoryUsage int64
+	WorkingSet  int64 // of MemoryUsage, what the kernel cannot take back
 	OOMKills    uint64
 	Throttle    cgroup.ThrottleStats
 }
