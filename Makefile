@@ -90,6 +90,11 @@ test-seeds: guests ## Run the manifests of wasm-examples/seeds in real time; SHO
 test-gostd: build ## Run the tests of Go's own network packages in pods (minutes); SHORT=1 for the most important ones, TOOLCHAIN=go1.25.0 for those of another Go
 	$(GO) run ./test/gostd $(if $(SHORT),-short) $(if $(TOOLCHAIN),-toolchain $(TOOLCHAIN))
 
+FOR ?= 30s
+.PHONY: test-clients
+test-clients: guests ## Drive guests by curl, wrk and redis-benchmark for FOR each, and a real nginx by a guest (needs curl wrk redis-tools nginx-light)
+	$(GO) test -count=1 -timeout 60m -v -run TestClients ./test/clients -clients -for $(FOR)
+
 .PHONY: bench-probes
 bench-probes: ## Probe 1,000 pods, over http and by exec, every second: lateness, CPU and memory
 	$(GO) test -count=1 -timeout 5m -v -run TestBenchProbes ./runtime/podtest -podtest.probes 1000
