@@ -170,9 +170,9 @@ type idleList struct {
 	armed       bool
 }
 
-func (l *idleList) add(t *turn) {
+func (l *idleList) add(t *turn, now int64) {
 	a := &t.aside
-	a.since, a.listed, a.previous, a.next = clock(), true, l.last, nil
+	a.since, a.listed, a.previous, a.next = now, true, l.last, nil
 	if l.last == nil {
 		l.first = t
 	} else {

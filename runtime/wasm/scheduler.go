@@ -166,14 +166,15 @@ func (t *turn) park(able bool) bool {
 		return !t.ended.Load() && (t.has || t.take())
 	}
 	t.parked = true
+	now := clock()
 	if t.has {
-		t.stop(clock())
+		t.stop(now)
 		// Whoever this guest has woken is in the queue already, with its credit:
 		// the slot goes straight to it.
 		s.next()
 	}
 	if able {
-		s.idle.add(t)
+		s.idle.add(t, now)
 	}
 	s.mu.Unlock()
 	t.resumed = 0
