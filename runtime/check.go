@@ -31,7 +31,7 @@ func Checks(cfg Config) []Check {
 		{Name: "kill and stop", Status: "enforced", Mechanism: "safepoints in the guest's code"},
 		{Name: "file confinement", Status: "enforced", Mechanism: "paths are walked name by name: no link and no race leaves a mount"},
 		{Name: "memory limit", Status: "enforced", Mechanism: "linear memory, counted by page"},
-		{Name: "cpu limit", Status: "absent", Mechanism: "cpu limits are accepted and not enforced in this version"},
+		{Name: "cpu limit", Status: "enforced", Mechanism: "at safepoints, in periods of 100 ms, by the CPU time that is accounted"},
 		checkPodIPs(cfg),
 		checkEgress(cfg.Egress),
 		checkAccounting(),

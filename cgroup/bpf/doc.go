@@ -19,9 +19,15 @@
 //
 // # Without BPF
 //
-// The same tables are in ordinary memory then, and every change of owner reads
-// the thread's CPU clock: as exact, for a system call of about 230 ns more. Where there is no such clock (not
-// Linux) wall-clock time is charged. [Accounting.Mechanism] says which it is.
+// The same tables are in ordinary memory then. A stint of less than 20 µs is
+// charged the time it took; after a longer one, and every millisecond, the
+// thread's CPU clock is read, and what was charged too much or too little since
+// it was last read is put right. Where there is no such clock (not Linux)
+// wall-clock time is charged. [Accounting.Mechanism] says which it is.
+//
+// Loading the programs takes some 25 ms of processor time. [Config.Delay] puts it
+// off: until then the thread's clock is used, in the tables that the programs
+// will have, so that nothing of what is counted is lost.
 //
 // # Quota
 //
