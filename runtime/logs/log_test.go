@@ -425,3 +425,10 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Errorf("pending %d, batch %d", cap(s.pending), cap(l.batch))
 	}
 }
+
+func TestDefaultsTIME17(t *testing.T) {
+	l := create(t, Options{})
+	if l.options.MaxBytes != 10<<20 || l.options.MaxFiles != 5 {
+		t.Errorf("%+v", l.options)
+	}
+}

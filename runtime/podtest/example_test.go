@@ -50,3 +50,29 @@ func ExamplePods_Golden() {
 		})
 	}
 }
+
+// What a cluster does to a pod once a year, in one test: its image cannot be
+// pulled, its probes are late, it runs out of memory.
+func ExamplePods_FailPull() {
+	_ = func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			pods := podtest.Run(t, `
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers: [{name: c, image: "app:1", livenessProbe: {exec: {command: [/app.wasm, check]}}}]
+`, podtest.Image("app:1", "testdata/app.wasm"), podtest.FailPull("app:1", "connection reset by peer"))
+			podtest.Advance(time.Minute)
+			pods.FailPull("app:1", "") // now it can
+			pod := pods.Get("p")
+			pod.WaitPhase(corev1.PodRunning)
+			pod.DelayProbes("c", 5*time.Second) // longer than their timeout
+			podtest.Advance(time.Minute)
+			pod.DelayProbes("c", 0)
+			pod.OOM("c")
+			podtest.Advance(time.Minute)
+			pods.GoldenTransitions("testdata/bad-day.txt")
+		})
+	}
+}

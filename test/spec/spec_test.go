@@ -1,5 +1,3 @@
-// Package spec writes SPEC.md: what wasmpod does with every field of a Pod, by
-// which rules, and which tests show it. Run with -update to write it again.
 package spec
 
 import (
@@ -18,6 +16,8 @@ import (
 	"github.com/wasmpod/wasmpod/runtime/manifest"
 )
 
+// The test writes SPEC.md: what wasmpod does with every field of a Pod, by which
+// rules, and which tests show it. Run with -update to write it again.
 var update = flag.Bool("update", false, "write SPEC.md")
 
 const root = "../.."
@@ -29,6 +29,8 @@ var rules = map[string]string{
 	"terminationGracePeriodSeconds":         "DEL-05 DEL-06 DEL-08 TIME-03",
 	"activeDeadlineSeconds":                 "DEAD-01 DEAD-02",
 	"hostname":                              "NET-01",
+	"hostNetwork":                           "NET-05 DAPI-04",
+	"imagePullSecrets":                      "IMG-10",
 	"subdomain":                             "NET-02",
 	"setHostnameAsFQDN":                     "NET-02",
 	"hostAliases":                           "NET-03",
@@ -56,6 +58,7 @@ var rules = map[string]string{
 	"containers[].env[].valueFrom.resourceFieldRef":       "DAPI-05 DAPI-06",
 	"containers[].resources":                              "RES-01 RES-03 MAN-24",
 	"containers[].resources.limits[memory]":               "OOM-01 OOM-06",
+	"containers[].resizePolicy":                           "RES-20 RES-21 COND-11 EVT-16",
 	"containers[].volumeMounts":                           "MAN-22 VOL-21 VOL-33 VOL-34",
 	"containers[].volumeMounts[].readOnly":                "VOL-32",
 	"containers[].volumeMounts[].subPath":                 "VOL-30",
@@ -95,7 +98,7 @@ func rulesOf(path string) []string {
 }
 
 var (
-	id      = regexp.MustCompile(`\b(?:MAN|SBX|INIT|SIDE|MAIN|IMG|HOOK|PROBE|COND|PHASE|STATE|TMSG|RST|DEAD|DEL|OOM|ENV|DAPI|VOL|LOG|EXEC|RES|NET|SEC|KCTL|EVT|WL|TIME|FEAT)-?[0-9]{2}`)
+	id      = regexp.MustCompile(`(?:MAN|SBX|INIT|SIDE|MAIN|IMG|HOOK|PROBE|COND|PHASE|STATE|TMSG|RST|DEAD|DEL|OOM|ENV|DAPI|VOL|LOG|EXEC|RES|NET|SEC|KCTL|EVT|WL|TIME|FEAT)-?[0-9]{2}`)
 	defined = regexp.MustCompile(`(?m)^(?:- |\| )([A-Z]+-[0-9]{2})\b`)
 	heading = regexp.MustCompile(`(?m)^## [0-9]+\. (.*)$`)
 )
@@ -168,6 +171,11 @@ Validation and defaults of all of them (MAN-01 to MAN-29) are compared with upst
 | rules of section | shown | by |
 |---|---|---|
 `)
+	why, err := OutOfScope(filepath.Join(root, "docs", "out-of-scope.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var detail, left strings.Builder
 	semantics, err := os.ReadFile(filepath.Join(root, "docs", "semantics.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -185,8 +193,16 @@ Validation and defaults of all of them (MAN-01 to MAN-29) are compared with upst
 				continue
 			}
 			all[m[1]] = true
-			if files := tests[m[1]]; len(files) > 0 {
+			files := tests[m[1]]
+			switch {
+			case why[m[1]] != "":
+				fmt.Fprintf(&left, "| %s | %s |\n", m[1], why[m[1]])
+			case len(files) == 0:
+				fmt.Fprintf(&left, "| %s | no test names it |\n", m[1])
+			}
+			if len(files) > 0 && why[m[1]] == "" {
 				have = append(have, m[1])
+				fmt.Fprintf(&detail, "| %s | %s |\n", m[1], strings.Join(files, ", "))
 				for _, f := range files {
 					by[filepath.Dir(f)] = true
 				}
@@ -199,6 +215,8 @@ Validation and defaults of all of them (MAN-01 to MAN-29) are compared with upst
 		fmt.Fprintf(&b, "| %s | %d of %d: %s | %s |\n", title, len(have), len(all),
 			strings.Join(have, " "), strings.Join(slices.Sorted(maps.Keys(by)), ", "))
 	}
+	b.WriteString("\n## Each rule and its tests\n\n| rule | named in |\n|---|---|\n" + detail.String())
+	b.WriteString("\n## Rules that are not followed, and why\n\n| rule | reason |\n|---|---|\n" + left.String())
 	name := filepath.Join(root, "SPEC.md")
 	if *update {
 		if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // The bounds are of CPU time: how busy the machine is does not matter.
-func TestCPULimit(t *testing.T) {
+func TestCPULimitRES05_OOM05(t *testing.T) {
 	for _, m := range []bpf.Mechanism{bpf.BTFTracepoint, bpf.ThreadClock} {
 		t.Run(m.String(), func(t *testing.T) {
 			cpu := bpf.Open(bpf.Config{Mechanism: m})

@@ -322,7 +322,7 @@ func TestTMSG03FallbackToLogs(t *testing.T) {
 	}
 }
 
-func TestFiles(t *testing.T) {
+func TestFilesVOL43(t *testing.T) {
 	host := t.TempDir()
 	if err := os.WriteFile(filepath.Join(host, "f"), []byte("of the host\n"), 0o644); err != nil {
 		t.Fatal(err)

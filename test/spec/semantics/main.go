@@ -14,12 +14,13 @@ import (
 	"os"
 	"regexp"
 	"strings"
+
+	"github.com/wasmpod/wasmpod/test/spec"
 )
 
 var (
 	id      = regexp.MustCompile(`(MAN|SBX|INIT|SIDE|MAIN|IMG|HOOK|PROBE|COND|PHASE|STATE|TMSG|RST|DEAD|DEL|OOM|ENV|DAPI|VOL|LOG|EXEC|RES|NET|SEC|KCTL|EVT|WL|TIME|FEAT)-?([0-9]{2})`)
 	defined = regexp.MustCompile(`^(?:- |\| )([A-Z]+-[0-9]{2})\b`)
-	outside = regexp.MustCompile(`^\| ([A-Z]+-[0-9]{2}) \| (.*) \|$`)
 )
 
 func main() {
@@ -43,7 +44,7 @@ func passing(r io.Reader) (covered map[string]bool, failed int, err error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		var e struct{ Action, Test string }
+		var e struct{ Action, Package, Test string }
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue // the output of a build
 		}
@@ -54,6 +55,7 @@ func passing(r io.Reader) (covered map[string]bool, failed int, err error) {
 			}
 		case e.Action == "fail":
 			failed++
+			fmt.Fprintln(os.Stderr, "semantics: failed:", e.Package, e.Test)
 		}
 	}
 	return covered, failed, lines.Err()
@@ -64,18 +66,12 @@ func report(w io.Writer, dir string, covered map[string]bool) error {
 	if err != nil {
 		return err
 	}
-	why := map[string]string{}
-	scope, err := os.ReadFile(dir + "/out-of-scope.md")
+	why, err := spec.OutOfScope(dir + "/out-of-scope.md")
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(string(scope)) {
-		if m := outside.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
-			why[m[1]] = m[2]
-		}
-	}
 	var section string
-	var all, have int
+	var all, have, total, sum, reasoned int
 	var missing []string
 	flush := func() {
 		if all > 0 {
@@ -99,15 +95,19 @@ func report(w io.Writer, dir string, covered map[string]bool) error {
 		}
 		seen[m[1]] = true
 		all++
+		total++
 		switch {
 		case covered[m[1]]:
 			have++
+			sum++
 		case why[m[1]] != "":
-			missing = append(missing, m[1]+" out of scope: "+why[m[1]])
+			reasoned++
+			missing = append(missing, m[1]+" "+why[m[1]])
 		default:
 			missing = append(missing, m[1]+" has no passing test")
 		}
 	}
 	flush()
+	fmt.Fprintf(w, "%-60s %3d / %3d, %d of the others have a reason\n", "all", sum, total, reasoned)
 	return nil
 }
