@@ -10,8 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/wasmpod/wasmpod/runtime"
 	"github.com/wasmpod/wasmpod/runtime/image"
 )
@@ -189,18 +187,22 @@ func newImageListCommand(a *app) *cobra.Command {
 func newImageInspectCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "inspect IMAGE",
-		Short: "Print what an image asks for, as JSON",
-		Args:  cobra.ExactArgs(1),
+		Short: "Print what an image asks for, and what its module needs, as JSON",
+		Long: `Inspect prints an image's configuration, form and platform, and of its module
+the size, the memory, the functions that it imports, and what it exports.`,
+		Example:           "  wasmpod image inspect hello\n  wasmpod image inspect ./app.wasm | jq .ModuleInfo.Imports",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			images, err := runtime.OpenImages(a.config)
 			if err != nil {
 				return err
 			}
-			img, err := images.Resolve(cmd.Context(), args[0], corev1.PullIfNotPresent)
+			details, err := images.Details(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			return a.print("json", img, nil)
+			return a.print("json", details, nil)
 		},
 	}
 }

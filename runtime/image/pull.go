@@ -201,10 +201,6 @@ type puller struct {
 	config   v1.ConfigFile
 }
 
-var acceptedManifests = []types.MediaType{
-	types.OCIImageIndex, types.DockerManifestList, types.OCIManifestSchema1, types.DockerManifestSchema2,
-}
-
 // describe reads everything that is small: what the reference names, down to
 // the configuration of the image for this node. An image that cannot run here
 // is refused before its layers are downloaded.

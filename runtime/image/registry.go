@@ -192,15 +192,6 @@ func (s *Service) transport(repo ggcr.Repository) http.RoundTripper {
 	return s.verified
 }
 
-// closeIdle lets go of connections that nobody uses.
-func (s *Service) closeIdle() {
-	for _, t := range []*http.Transport{s.verified, s.unverified} {
-		if t != nil {
-			t.CloseIdleConnections()
-		}
-	}
-}
-
 // retrying repeats requests that failed for reasons that may pass, and refuses
 // plain http to whom it was not allowed for: go-containerregistry would fall
 // back to it for every private address, and follow redirects to it.
