@@ -74,19 +74,20 @@ func MemoryVictim(users []MemoryUser) (victim int, ok bool) {
 // (RES-31).
 func MemoryEviction(u *MemoryUser, threshold, available int64) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "The node was low on resource: memory. Threshold quantity: %s, available: %s. ", bytesText(threshold), kibiText(available))
+	fmt.Fprintf(&b, "The node was low on resource: memory. Threshold quantity: %s, available: %s. ", Bytes(threshold), kibiText(available))
 	for _, c := range u.Containers {
 		if c.Used > c.Request {
-			fmt.Fprintf(&b, "Container %s was using %s, request is %s, has larger consumption of memory. ", c.Name, kibiText(c.Used), bytesText(c.Request))
+			fmt.Fprintf(&b, "Container %s was using %s, request is %s, has larger consumption of memory. ", c.Name, kibiText(c.Used), Bytes(c.Request))
 		}
 	}
 	return b.String()
 }
 
-func bytesText(n int64) string { return resource.NewQuantity(n, resource.BinarySI).String() }
+// Bytes writes an amount of memory as Kubernetes does, such as 100Mi.
+func Bytes(n int64) string { return resource.NewQuantity(n, resource.BinarySI).String() }
 
 // kibiText is in Ki, as the kubelet has what the kernel counts in pages.
-func kibiText(n int64) string { return bytesText(n &^ 1023) }
+func kibiText(n int64) string { return Bytes(n &^ 1023) }
 
 // ParseEvictionHard reads the threshold of the kubelet's --eviction-hard for memory,
 // in bytes or percent of capacity: "memory.available<100Mi", "memory.available<5%".

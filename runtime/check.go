@@ -6,6 +6,7 @@ import (
 	goruntime "runtime"
 	"strings"
 
+	"github.com/wasmpod/wasmpod/cgroup"
 	"github.com/wasmpod/wasmpod/cgroup/bpf"
 	"github.com/wasmpod/wasmpod/podnet"
 	"github.com/wasmpod/wasmpod/podnet/egress"
@@ -30,13 +31,27 @@ func Checks(cfg Config) []Check {
 		checkEngine(cfg.Interpreter),
 		{Name: "kill and stop", Status: "enforced", Mechanism: "safepoints in the guest's code"},
 		{Name: "file confinement", Status: "enforced", Mechanism: "paths are walked name by name: no link and no race leaves a mount"},
-		{Name: "memory limit", Status: "enforced", Mechanism: "linear memory, counted by page"},
+		{Name: "memory limit", Status: "enforced", Mechanism: "all that a container holds is charged to it: linear memory by page, tables, stack, buffers"},
 		{Name: "cpu limit", Status: "enforced", Mechanism: "at safepoints, in periods of 100 ms, by the CPU time that is accounted"},
 		checkPodIPs(cfg),
 		checkEgress(cfg.Egress),
+		{Name: "egress, by the kernel", Status: "absent", Mechanism: "policy is enforced where wasmpod connects for a pod; no program is attached to the process's cgroup"},
+		checkPressure(cfg.EvictBelow),
 		checkAccounting(),
 	}
 	return append(checks, checkGroups(cfg.CgroupParent)...)
+}
+
+// checkPressure says when pods are evicted.
+func checkPressure(below int64) Check {
+	c := Check{Name: "memory pressure", Status: "enforced", Mechanism: "pods are evicted when less than " + cgroup.Bytes(below) + " are available"}
+	switch {
+	case below == 0:
+		c.Status, c.Mechanism, c.Hint = "absent", "no pod is ever evicted", "set --eviction-hard memory.available<100Mi"
+	case machineMemory().Available == 0:
+		c.Status, c.Mechanism = "absent", "this host does not say how much memory is available"
+	}
+	return c
 }
 
 // checkAccounting says by what CPU time is measured.

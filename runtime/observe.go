@@ -71,6 +71,7 @@ func containerUsage(pod *corev1.Pod, name string, c sandbox.Container) metrics.C
 	u := c.Usage()
 	m := metrics.Container{
 		Name: name, ID: c.ID(), Started: u.Started, CPU: u.CPU, Wait: u.Wait, Throttle: u.Throttle,
+		MinorFaults: u.MinorFaults, MajorFaults: u.MajorFaults,
 		Fuel: u.Fuel, Safepoints: u.Safepoints,
 		Memory: u.MemoryBytes, MemoryPeak: u.MemoryPeak, MemoryLimit: u.Limits.MemoryBytes,
 		CPUMilli: u.Limits.CPUMilli, CPUShares: u.Limits.CPUShares,
@@ -105,6 +106,7 @@ func (r *Runtime) nodeStats() metrics.Node {
 	n := metrics.Node{
 		Name: r.node.Name, Started: r.opened, CPU: machineCPU(), CPUs: goruntime.NumCPU(),
 		Memory: machineMemory(), Process: processUsage(), Wall: r.wall.stats(),
+		Compile: metrics.Compile(r.engine.Compiles()),
 	}
 	var fs unix.Statfs_t
 	if unix.Statfs(r.cfg.DataDir, &fs) == nil {

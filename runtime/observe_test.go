@@ -56,6 +56,10 @@ func TestObserve(t *testing.T) {
 		if c.FSBytes < 0 || c.FSInodes == 0 {
 			t.Errorf("files: %d bytes, %d inodes", c.FSBytes, c.FSInodes)
 		}
+		// The pause module and the guest.
+		if c := s.Node.Compile; c.Compiled+c.Cached != 2 || c.Failed != 0 || c.Time == 0 {
+			t.Errorf("%+v", c)
+		}
 		if n := s.Node; n.Name != "n" || n.Memory.Capacity == 0 || n.FS.Capacity == 0 || n.Process.CPU == 0 {
 			t.Errorf("%+v", n)
 		}

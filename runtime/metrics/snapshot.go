@@ -83,8 +83,10 @@ type Container struct {
 	CPU             time.Duration
 	Wait            time.Duration // ready to run, and another was running
 	Throttle        cgroup.ThrottleStats
-	Fuel            uint64
-	Safepoints      uint64
+	// Page faults while it ran; 0 where they are not counted.
+	MinorFaults, MajorFaults int64
+	Fuel                     uint64
+	Safepoints               uint64
 	// Memory is what is charged to the container now, MemoryPeak the most that
 	// ever was, and the limit 0 if there is none; bytes.
 	Memory, MemoryPeak, MemoryLimit int64

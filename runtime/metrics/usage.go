@@ -28,6 +28,7 @@ var (
 	memoryWorkingSet = usageDesc("container_memory_working_set_bytes", "Memory charged to the container that cannot be taken back.", usageLabels)
 	memoryRSS        = usageDesc("container_memory_rss", "Anonymous memory of the container, in bytes.", usageLabels)
 	memoryMax        = usageDesc("container_memory_max_usage_bytes", "The most memory that was ever charged to the container.", usageLabels)
+	memoryFailures   = usageDesc("container_memory_failures_total", "Page faults while the container's code ran.", append(usageLabels[:6:6], "failure_type", "scope"))
 	oomEvents        = usageDesc("container_oom_events_total", "How often the container was killed for want of memory.", usageLabels)
 
 	startTime     = usageDesc("container_start_time_seconds", "When the container started, in seconds since 1970.", usageLabels)
@@ -129,6 +130,8 @@ func (w *writer) container(s *Snapshot, c *Container, l []string) {
 		w.counter(cfsThrottled, float64(c.Throttle.Throttled), l...)
 		w.counter(cfsThrottledTime, c.Throttle.Time.Seconds(), l...)
 	}
+	w.counter(memoryFailures, float64(c.MinorFaults), slices.Concat(l, []string{"pgfault", "container"})...)
+	w.counter(memoryFailures, float64(c.MajorFaults), slices.Concat(l, []string{"pgmajfault", "container"})...)
 	w.gauge(memoryUsage, float64(c.Memory), l...)
 	w.gauge(memoryWorkingSet, float64(c.Memory), l...)
 	w.gauge(memoryRSS, float64(c.Memory), l...)

@@ -30,7 +30,7 @@ const (
 // happens ends soon after ctx.
 func (e *Engine) compileCode(ctx context.Context, digest string, original, wasm []byte, s *shape) (wazero.Runtime, wazero.CompiledModule, error) {
 	if e.config.Interpreter {
-		return e.compileHere(ctx, wasm)
+		return e.compileNow(ctx, digest, original, wasm, s)
 	}
 	if _, warm := e.warmFile(digest); e.cache != nil && (s.light || !warm) { // else it has been looked for
 		if code, err := e.lookup(ctx, e.cached, wasm); err == nil || !errors.Is(err, errNotCached) && !isCacheError(err) {
@@ -47,10 +47,22 @@ func (e *Engine) compileCode(ctx context.Context, digest string, original, wasm 
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
-	if s.light {
+	return e.compileNow(ctx, digest, original, wasm, s)
+}
+
+// compileNow compiles what is in no cache, and counts that.
+func (e *Engine) compileNow(ctx context.Context, digest string, original, wasm []byte, s *shape) (r wazero.Runtime, code wazero.CompiledModule, err error) {
+	began := time.Now()
+	defer func() {
+		e.compiles.time.Add(int64(time.Since(began)))
+		if err == nil {
+			e.compiles.compiled.Add(1)
+		}
+	}()
+	if s.light || e.config.Interpreter {
 		return e.compileHere(ctx, wasm)
 	}
-	r, code, err := e.compileAway(ctx, digest, original, wasm)
+	r, code, err = e.compileAway(ctx, digest, original, wasm)
 	if errors.Is(err, errNoProcess) {
 		if !s.bounded {
 			return nil, nil, errTooLarge{"it may take long to compile, and " + err.Error()}

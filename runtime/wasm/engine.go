@@ -85,6 +85,7 @@ type Engine struct {
 
 	small, large chan struct{} // held by the modules that are being compiled
 	builds       sync.WaitGroup
+	compiles     compiles
 
 	mu        sync.Mutex
 	closed    bool
@@ -266,6 +267,12 @@ func (e *Engine) build(ctx context.Context, m *Module, load func() ([]byte, erro
 		}
 		return m.compile(ctx, wasm)
 	}()
+	switch {
+	case err == nil:
+		e.compiles.built.Add(1)
+	case ctx.Err() == nil:
+		e.compiles.failed.Add(1)
+	}
 	m.cancel() // frees what ctx holds
 	e.mu.Lock()
 	if m.err = err; err != nil && e.modules[m.digest] == m {
