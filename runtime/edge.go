@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/wasmpod/wasmpod/podnet"
+	"github.com/wasmpod/wasmpod/podnet/cni"
 	"github.com/wasmpod/wasmpod/podnet/egress"
 	"github.com/wasmpod/wasmpod/podnet/hostport"
 	"github.com/wasmpod/wasmpod/runtime/sandbox/inproc"
@@ -34,6 +35,7 @@ type member struct {
 	pod    *corev1.Pod // nil: see hostNetwork
 	ns     *podnet.Namespace
 	at     netip.Addr // where the host has it; invalid: it has not
+	link   *cni.Link  // of a pod whose IP is of CNI plugins: real sockets are opened there
 	egress *egress.Dialer
 	limit  *hostport.Limit // of all that comes from the host
 	ports  []hostPort      // that the pod holds
@@ -108,15 +110,32 @@ func (n *network) connect(ctx context.Context, pod *corev1.Pod, id string) (*inp
 	if pod.Spec.HostNetwork {
 		return n.connectHost(pod)
 	}
-	ns, err := n.net.NewNamespace()
-	if err != nil {
-		return nil, err
+	var link *cni.Link
+	var ns *podnet.Namespace
+	var err error
+	if n.cni != nil {
+		p := cni.Pod{ID: id, Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)}
+		if link, err = n.cni.Add(ctx, p); err != nil {
+			return nil, err
+		}
+		ns, err = n.net.NewNamespaceAt(link.IPs()...)
+	} else {
+		ns, err = n.net.NewNamespace()
 	}
-	leave, err := n.join(ctx, pod, ns)
-	if err != nil {
-		return nil, errors.Join(err, ns.Close())
+	unlink := func() error {
+		if link == nil {
+			return nil
+		}
+		return link.Close(context.WithoutCancel(ctx))
 	}
-	return &inproc.Connection{Namespace: ns, IP: ns.IP().String(), Close: func() error { return errors.Join(leave(), ns.Close()) }}, nil
+	if err != nil {
+		return nil, errors.Join(err, unlink())
+	}
+	leave, err := n.join(ctx, pod, ns, link)
+	if err != nil {
+		return nil, errors.Join(err, ns.Close(), unlink())
+	}
+	return &inproc.Connection{Namespace: ns, IP: ns.IP().String(), Close: func() error { return errors.Join(leave(), ns.Close(), unlink()) }}, nil
 }
 
 // egressOf is what a pod may reach outside.
@@ -161,17 +180,17 @@ func (n *network) checkPorts(ports []hostPort) error {
 // join connects the network of a pod with what is outside of it; leave, which
 // may be called more than once, undoes that. The error of a host port that is
 // taken is the scheduler's, and as there the pod waits until it is free.
-func (n *network) join(ctx context.Context, pod *corev1.Pod, ns *podnet.Namespace) (leave func() error, _ error) {
+func (n *network) join(ctx context.Context, pod *corev1.Pod, ns *podnet.Namespace, link *cni.Link) (leave func() error, _ error) {
 	policy, err := n.egressOf(pod)
 	if err != nil {
 		return nil, err
 	}
 	at := ns.IP()
-	if n.claim == nil {
+	if n.claim == nil && link == nil {
 		at = netip.Addr{}
 	}
 	m := newMember(ns, at, policy)
-	m.pod, m.ports = pod, n.hostPorts(pod)
+	m.pod, m.ports, m.link = pod, n.hostPorts(pod), link
 	n.mu.Lock()
 	if err := n.checkPorts(m.ports); err != nil {
 		n.mu.Unlock()
@@ -265,8 +284,11 @@ func (n *network) listening(ns *podnet.Namespace, proto podnet.Proto, port uint1
 		}
 		return nil
 	}
-	f, err := hostport.Listen(context.Background(), proto.String(), at, hostport.Config{
-		Dial: n.dialer(m, at), Limit: m.limit, Log: n.log,
+	err := m.do(context.Background(), func() (err error) {
+		f, err = hostport.Listen(context.Background(), proto.String(), at, hostport.Config{
+			Dial: n.dialer(m, at), Limit: m.limit, Log: n.log,
+		})
+		return err
 	})
 	switch {
 	case err == nil:
@@ -278,6 +300,14 @@ func (n *network) listening(ns *podnet.Namespace, proto podnet.Proto, port uint1
 		n.log.Info("a port of a pod is not reachable from the host", "pod", m.pod.Name, "namespace", m.pod.Namespace, "error", err)
 	}
 	return nil
+}
+
+// do runs f, which opens a real socket of the pod, where that belongs.
+func (m *member) do(ctx context.Context, f func() error) error {
+	if m.link == nil {
+		return f()
+	}
+	return m.link.Do(ctx, f)
 }
 
 // unbind ends a listener, and waits for nobody: connections go on when the

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/wasmpod/wasmpod/podnet"
+	"github.com/wasmpod/wasmpod/podnet/cni"
 	"github.com/wasmpod/wasmpod/podnet/egress"
 	"github.com/wasmpod/wasmpod/podnet/hostport"
 	"github.com/wasmpod/wasmpod/runtime/container"
@@ -42,7 +43,8 @@ type network struct {
 	net       *podnet.Network
 	nodeIP    netip.Addr // where node ports, and host ports that name no IP, are bound
 	egress    egress.Policy
-	claim     *claim // of the pod IPs on the host; nil: pod IPs are not reachable from there
+	claim     *claim       // of the pod IPs on the host; nil: pod IPs are not reachable from there
+	cni       *cni.Network // gives pods their IPs; nil: they are of net
 	dns       *clusterDNS
 	plain     atomic.Bool // there is no Service and no policy: no need for a table
 	affinity  affinity
@@ -70,7 +72,7 @@ type turn struct {
 	protocol                 corev1.Protocol
 }
 
-func newNetwork(cfg Config, objects *store.Store, resolvConf []byte) (_ *network, err error) {
+func newNetwork(ctx context.Context, cfg Config, objects *store.Store, resolvConf []byte) (_ *network, err error) {
 	n := &network{
 		log: cfg.Log, store: objects,
 		nodeIP:     netip.AddrFrom4([4]byte{127, 0, 0, 1}),
@@ -88,6 +90,11 @@ func newNetwork(cfg Config, objects *store.Store, resolvConf []byte) (_ *network
 	if cfg.Egress != "" {
 		if n.egress, err = egress.Parse(cfg.Egress); err != nil {
 			return nil, err
+		}
+	}
+	if cfg.CNIConfDir != "" {
+		if n.cni, err = cni.Open(ctx, cni.Config{ConfDir: cfg.CNIConfDir, BinDirs: cfg.CNIBinDirs}); err != nil {
+			return nil, fmt.Errorf("CNI: %w", err)
 		}
 	}
 	prefix := cfg.PodIPs
@@ -358,7 +365,7 @@ func (a *affinity) set(c client, to netip.AddrPort, expires time.Time) {
 
 // DialContext implements podnet.Outside: it dials what is no pod, as far as the
 // egress policies of the pod and of the node allow.
-func (n *network) DialContext(ctx context.Context, from *podnet.Namespace, network, address string) (net.Conn, error) {
+func (n *network) DialContext(ctx context.Context, from *podnet.Namespace, network, address string) (conn net.Conn, err error) {
 	n.mu.Lock()
 	m := n.members[from]
 	n.mu.Unlock()
@@ -370,7 +377,11 @@ func (n *network) DialContext(ctx context.Context, from *podnet.Namespace, netwo
 			return nil, err
 		}
 	}
-	return m.egress.DialContext(ctx, network, address)
+	err = m.do(ctx, func() (err error) {
+		conn, err = m.egress.DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
 }
 
 // nodePortFree reports whether nobody on this host has a port. n.mu is held.

@@ -162,7 +162,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	// A host without these: its pods have none either.
 	resolvConf, _ := os.ReadFile("/etc/resolv.conf")
 	hosts, _ := os.ReadFile("/etc/hosts")
-	if r.network, err = newNetwork(cfg, r.store, resolvConf); err != nil {
+	if r.network, err = newNetwork(ctx, cfg, r.store, resolvConf); err != nil {
 		return nil, err
 	}
 	r.driver = inproc.New(inproc.Config{
