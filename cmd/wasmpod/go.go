@@ -181,11 +181,10 @@ func (a *app) goTool(ctx context.Context, args []string) (*goTool, error) {
 		if name != "" && !inline && !boolean(name) && i+1 < len(args) {
 			value = args[i+1]
 		}
+		if err := checkGoFlag(name, value); err != nil {
+			return nil, err
+		}
 		switch name {
-		case "race", "msan", "asan", "cgo":
-			if value == "" || value == "true" {
-				return nil, invalid("-%s does not exist for WebAssembly: leave it out, or use go itself to test on this machine", name)
-			}
 		case "overlay":
 			users = value
 			if !inline {
@@ -212,8 +211,28 @@ func (a *app) goTool(ctx context.Context, args []string) (*goTool, error) {
 	if g.toolchain, err = gotool.Find(ctx, g.dir); err != nil {
 		return nil, err
 	}
+	for flag := range strings.FieldsSeq(g.toolchain.Flags) { // GOFLAGS has no quotes for these
+		name, value, _ := goFlag(strings.Trim(flag, `'"`))
+		if err := checkGoFlag(name, value); err != nil {
+			return nil, fmt.Errorf("GOFLAGS: %w", err)
+		}
+		if name == "overlay" && users == "" {
+			users = value // ours takes its place, and has its entries too
+		}
+	}
 	g.overlay, err = g.toolchain.Overlay(filepath.Join(a.config.DataDir, "go"), users)
 	return g, err
+}
+
+// checkGoFlag refuses what there is not for WebAssembly.
+func checkGoFlag(name, value string) error {
+	switch name {
+	case "race", "msan", "asan":
+		if value == "" || value == "true" {
+			return invalid("-%s does not exist for WebAssembly: leave it out, or use go itself to test on this machine", name)
+		}
+	}
+	return nil
 }
 
 // insert puts flags before the others; -C has to stay the first.
@@ -252,12 +271,33 @@ func (g *goTool) run(ctx context.Context, command string) error {
 	for {
 		select {
 		case err := <-done:
+			if err != nil {
+				g.explainCgo(ctx)
+			}
 			return goFailed(err)
 		case s := <-signals:
 			if s == syscall.SIGTERM {
 				_ = cmd.Process.Signal(s)
 			}
 		}
+	}
+}
+
+// explainCgo names the packages that need cgo, after a command has failed: go
+// itself only says that it has left files out.
+func (g *goTool) explainCgo(ctx context.Context) {
+	_, packages := splitGoFlags(g.args)
+	if len(packages) > 0 && strings.HasSuffix(packages[0], ".go") {
+		packages = slices.DeleteFunc(slices.Clone(packages), func(p string) bool { return !strings.HasSuffix(p, ".go") })
+	}
+	args := []string{"list", "-e", "-deps", "-overlay=" + g.overlay.File, "-f", "{{if .CgoFiles}}{{if not .Standard}}{{.ImportPath}}{{end}}{{end}}", "--"}
+	cmd := exec.CommandContext(ctx, g.toolchain.Command, append(args, packages...)...)
+	cmd.Dir = g.dir
+	cmd.Env = append(g.environ(), "CGO_ENABLED=1") // else go forgets why
+	out, err := cmd.Output()
+	if names := strings.Fields(string(out)); err == nil && len(names) > 0 {
+		fmt.Fprintf(g.app.stderr, "wasmpod: there is no cgo for WebAssembly, and these packages need it: %s. "+
+			"Look for a build tag that does without, or for a package in plain Go\n", strings.Join(names, ", "))
 	}
 }
 

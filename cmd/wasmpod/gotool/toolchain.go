@@ -22,6 +22,7 @@ type Toolchain struct {
 	Command string // path of the go command
 	Root    string // GOROOT
 	Version string // as go env GOVERSION prints it: go1.26.8
+	Flags   string // as go env GOFLAGS prints them
 
 	modCache string // GOMODCACHE
 }
@@ -71,7 +72,7 @@ func Find(ctx context.Context, dir string) (*Toolchain, error) {
 	if err != nil {
 		return nil, ErrNoGo
 	}
-	cmd := exec.CommandContext(ctx, command, "env", "-json", "GOROOT", "GOVERSION", "GOMODCACHE")
+	cmd := exec.CommandContext(ctx, command, "env", "-json", "GOROOT", "GOVERSION", "GOMODCACHE", "GOFLAGS")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), target...)
 	var stderr bytes.Buffer
@@ -80,7 +81,7 @@ func Find(ctx context.Context, dir string) (*Toolchain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("go env: %w\n%s", err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	var vars struct{ GOROOT, GOVERSION, GOMODCACHE string }
+	var vars struct{ GOROOT, GOVERSION, GOMODCACHE, GOFLAGS string }
 	if err := json.Unmarshal(out, &vars); err != nil {
 		return nil, fmt.Errorf("go env: %w", err)
 	}
@@ -88,7 +89,7 @@ func Find(ctx context.Context, dir string) (*Toolchain, error) {
 		return nil, errors.New("go env knows no GOROOT: the Go installation is broken")
 	}
 	return &Toolchain{
-		Command: filepath.Join(vars.GOROOT, "bin", "go"), Root: vars.GOROOT, Version: vars.GOVERSION,
+		Command: filepath.Join(vars.GOROOT, "bin", "go"), Root: vars.GOROOT, Version: vars.GOVERSION, Flags: vars.GOFLAGS,
 		modCache: vars.GOMODCACHE,
 	}, nil
 }
