@@ -270,8 +270,10 @@ func (t *turn) charge(now int64) {
 	d := time.Duration(now - t.began)
 	t.began = now
 	t.used.Add(int64(d))
-	// At least something, where the clock stands still.
-	t.task.Charge(max(d, time.Microsecond))
+	if d == 0 { // the clock stands still: as long as that should take
+		d = max(time.Microsecond, time.Duration(t.crossed)*interval)
+	}
+	t.task.Charge(d)
 	if shares := t.shares.Load(); shares != t.weight {
 		t.weight = shares
 		t.task.SetShares(shares)
