@@ -474,10 +474,19 @@ func differential(t testing.TB) func(*rapid.T) {
 	}
 }
 
+// TestSameAsKernel runs the same sequences every time; FuzzSameAsKernel looks
+// for others.
 func TestSameAsKernel(t *testing.T) {
-	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue && !testing.Short() {
-		checks.Value.Set("3000")
-		defer checks.Value.Set(checks.DefValue)
+	set := func(name, value string) {
+		f := flag.Lookup(name)
+		if f.Value.String() == f.DefValue {
+			f.Value.Set(value)
+			t.Cleanup(func() { f.Value.Set(f.DefValue) })
+		}
+	}
+	set("rapid.seed", "1")
+	if !testing.Short() {
+		set("rapid.checks", "2000")
 	}
 	rapid.Check(t, differential(t))
 }

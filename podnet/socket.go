@@ -176,6 +176,8 @@ func (s *Socket) bind(user netip.AddrPort) syscall.Errno {
 	}
 	if errno := s.ports().bind(s, addr, syscall.EADDRINUSE); errno != none {
 		s.setFlag(optV6Only, had)
+		s.userAddr = false // of an earlier bind, whose port a failed connect has taken
+		s.ports().disconnect(s, netip.AddrPortFrom(s.wildcard(), s.local.Port()))
 		return errno
 	}
 	s.userPort = addr.Port() != 0
