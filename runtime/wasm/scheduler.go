@@ -39,11 +39,9 @@ const (
 	// runs for 10 ms at a time, and guests would get nothing beside it.
 	breather        = 100 * time.Microsecond
 	compileBreather = 2 * time.Millisecond
-	// pollInterval is how often one of them sleeps for a moment while guests
-	// have all processors: Go's scheduler looks at the network when it has
-	// nothing else to do, and otherwise every 10 ms.
+	// pollInterval is how often one of them has Go's scheduler look at the
+	// network while guests have all processors.
 	pollInterval = 250 * time.Microsecond
-	poll         = 2 * time.Microsecond
 )
 
 // scheduler bounds how many guests execute at a time and shares these slots by
@@ -344,8 +342,8 @@ func (t *turn) breathe(now int64) int64 {
 	// With a slot to spare there is an idle processor, or goroutines that need it.
 	if s.spare.Load() > 0 || now-last < int64(pollInterval) || !s.polled.CompareAndSwap(last, now) {
 		runtime.Gosched()
-	} else {
-		time.Sleep(poll)
+	} else if !network().now() {
+		runtime.Gosched()
 	}
 	t.breath = clock()
 	t.beginStint(t.breath)
