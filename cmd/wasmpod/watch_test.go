@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,7 +27,7 @@ func TestWatchTellsWhatItDoesNotTakeUp(t *testing.T) {
 	const first = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: b}\n"
 	write(first)
 	synctest.Test(t, func(t *testing.T) {
-		var errs bytes.Buffer
+		var errs output
 		a := &app{stderr: &errs}
 		w := a.newWatcher(runOptions{namespace: "default"}, []string{dir})
 		objects, err := manifest.Parse("default", manifest.Source{Name: file, Data: []byte(first)})
@@ -57,15 +58,14 @@ func TestWatchTellsWhatItDoesNotTakeUp(t *testing.T) {
 			write(step.text)
 			time.Sleep(4 * lookEvery)
 			synctest.Wait()
-			if got := errs.String(); strings.Count(got, "wasmpod: ") == 0 || !strings.Contains(got, step.want) {
+			if got := errs.take(); strings.Count(got, "wasmpod: ") == 0 || !strings.Contains(got, step.want) {
 				t.Errorf("after %q: %q, want %q", step.text, got, step.want)
 			}
-			errs.Reset()
 		}
 		time.Sleep(10 * lookEvery)
 		synctest.Wait()
-		if errs.Len() > 0 {
-			t.Errorf("told again: %s", &errs)
+		if again := errs.take(); again != "" {
+			t.Errorf("told again: %s", again)
 		}
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
@@ -77,4 +77,23 @@ func TestWatchTellsWhatItDoesNotTakeUp(t *testing.T) {
 	if w := (&app{}).newWatcher(runOptions{}, []string{"-"}); w != nil {
 		t.Error("standard input is watched")
 	}
+}
+
+// output is what has been written since it was last taken.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) take() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	defer o.b.Reset()
+	return o.b.String()
 }
