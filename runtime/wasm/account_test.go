@@ -114,6 +114,7 @@ func TestTablesAndGlobalsAreCharged(t *testing.T) {
 
 // A thousand guests that have filled their limits and died leave nothing.
 func TestThousandOOMKillsLeaveNothing(t *testing.T) {
+	skipEmulated(t)
 	const limit = 4 << 20
 	kills := 1000
 	if testing.Short() || raceEnabled {

@@ -15,9 +15,8 @@ import (
 	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
 
-// asideEngine compiles under the race detector, too: the interpreter's guests
-// cannot be put aside.
-func asideEngine(t *testing.T, c wasm.Config) *wasm.Engine {
+// requireAside skips the test where guests are not put aside.
+func requireAside(t *testing.T) {
 	t.Helper()
 	wasmtest.RequireWAT(t)
 	if runtime.GOARCH != "amd64" {
@@ -26,6 +25,12 @@ func asideEngine(t *testing.T, c wasm.Config) *wasm.Engine {
 	if !wasm.CompilerSupported() {
 		t.Skip("wazero does not compile here")
 	}
+}
+
+// asideEngine compiles under the race detector, too: the interpreter's guests
+// cannot be put aside.
+func asideEngine(t *testing.T, c wasm.Config) *wasm.Engine {
+	t.Helper()
 	c.Hosts = append(c.Hosts, testHost)
 	e, err := wasm.New(t.Context(), c)
 	if err != nil {
@@ -85,6 +90,7 @@ func (s *sleeper) wait() int32 {
 // A guest that is put aside finds its stack, its memory and its registers as it
 // has left them, and is charged the same.
 func TestAside(t *testing.T) {
+	requireAside(t)
 	run := func(t *testing.T, sleep time.Duration) (calls []int32, away int, fuel uint64) {
 		synctest.Test(t, func(t *testing.T) {
 			e := asideEngine(t, wasm.Config{Slots: 1})
@@ -122,6 +128,7 @@ func TestAside(t *testing.T) {
 
 // Who is aside has no goroutine, ends when killed, and leaves nothing.
 func TestKillAside(t *testing.T) {
+	requireAside(t)
 	synctest.Test(t, func(t *testing.T) {
 		e := asideEngine(t, wasm.Config{Slots: 1})
 		m := compile(t, e, "deep")
@@ -146,6 +153,7 @@ func TestKillAside(t *testing.T) {
 
 // A signal comes to a guest that is aside as to one that is parked.
 func TestSignalAside(t *testing.T) {
+	requireAside(t)
 	synctest.Test(t, func(t *testing.T) {
 		e := asideEngine(t, wasm.Config{Slots: 1})
 		var seen []int32
@@ -185,6 +193,7 @@ func TestSignalAside(t *testing.T) {
 // Guests are woken at the very moment at which they are put aside, and some are
 // killed: none is lost, and no slot.
 func TestAsideRaces(t *testing.T) {
+	requireAside(t)
 	synctest.Test(t, func(t *testing.T) {
 		e := asideEngine(t, wasm.Config{Slots: 2})
 		m := compile(t, e, "deep")

@@ -195,11 +195,12 @@ func TestCachedModuleDoesNotWait(t *testing.T) {
 	}
 }
 
-// skipEmulated skips what needs a process for compiling: an emulated program
-// cannot be started again by the kernel. The Makefile sets the variable.
+// skipEmulated skips what an emulator cannot do: start the program again for
+// compiling, which takes the kernel, or give memory back, of which it keeps what it
+// has once translated. The Makefile sets the variable.
 func skipEmulated(t *testing.T) {
 	t.Helper()
 	if emulator := os.Getenv("TEST_EMULATOR"); emulator != "" {
-		t.Skipf("under %s, the compiler's process cannot be started", emulator)
+		t.Skipf("not under %s: see skipEmulated", emulator)
 	}
 }
