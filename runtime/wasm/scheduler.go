@@ -65,6 +65,7 @@ var epoch = time.Now()
 
 func newScheduler(slots int) *scheduler {
 	s := &scheduler{}
+	network() // its descriptors are the process's, not those of the first busy guest
 	s.idle.mu = &s.mu
 	s.young.most = youngPerSlot * slots
 	s.spare.Store(int32(slots))
