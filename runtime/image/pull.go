@@ -79,13 +79,17 @@ func (s *Service) Pull(ctx context.Context, ref string, opts PullOptions) (Image
 		return Image{}, &Error{Reason: ReasonErrImagePull, Message: text, Err: err}
 	}
 	img, c, err := s.lookup(ctx, n.full)
-	if err == nil && c == nil {
-		err = &Error{Reason: ReasonErrImagePull, Message: fmt.Sprintf("image %q was removed while it was pulled", ref)}
-	}
-	if err != nil {
+	switch {
+	case err == nil && c == nil, isAbsent(err):
+		return Image{}, removedMeanwhile(ref)
+	case err != nil:
 		return Image{}, err
 	}
 	return img, s.provesModule(ctx, ref, n, img, c)
+}
+
+func removedMeanwhile(ref string) error {
+	return &Error{Reason: ReasonErrImagePull, Message: fmt.Sprintf("image %q was removed while it was pulled", ref)}
 }
 
 // provesModule makes sure that an image which came from outside holds the
@@ -93,8 +97,11 @@ func (s *Service) Pull(ctx context.Context, ref string, opts PullOptions) (Image
 // image must not get at another's by naming it.
 func (s *Service) provesModule(ctx context.Context, ref string, n name, img Image, c content) error {
 	_, err := s.readModule(ctx, c, img.Module)
-	if err == nil || ctx.Err() != nil {
+	switch {
+	case err == nil, ctx.Err() != nil:
 		return err
+	case isAbsent(err): // another process is at it
+		return removedMeanwhile(ref)
 	}
 	_ = s.publish(ctx, nil, func(index *v1.IndexManifest) error {
 		dropRef(index, n.full)
