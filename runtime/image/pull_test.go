@@ -651,7 +651,7 @@ func TestPullFaults(t *testing.T) {
 		}
 		wg.Wait()
 		checkStore(t, cfg.Root)
-		if n := srv.blobs.Load() - before; n >= 16 { // each its configuration, and few the layer: who has looked before it is there
+		if n := srv.blobs.Load() - before; n > 9 { // the layer once, each its configuration
 			t.Errorf("%d blobs were downloaded", n)
 		}
 	})
