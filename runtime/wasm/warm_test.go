@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -110,7 +111,7 @@ func TestWarmStart(t *testing.T) {
 					return err
 				}
 				if len(good) == 0 {
-					return nil // emptied before, and not needed since
+					return fmt.Errorf("%s is empty before it is damaged", path)
 				}
 				if change == nil {
 					err = os.Remove(path)
