@@ -111,7 +111,10 @@ func TestWarmStart(t *testing.T) {
 					return err
 				}
 				if len(good) == 0 {
-					return fmt.Errorf("%s is empty before it is damaged", path)
+					if strings.Contains(path, strings.TrimPrefix(hostDigest, "sha256:")) {
+						return fmt.Errorf("%s was not made again", path)
+					}
+					return nil // another module's, emptied before: only host's are made again here
 				}
 				if change == nil {
 					err = os.Remove(path)
