@@ -49,7 +49,7 @@ type download struct {
 }
 
 // openPartial opens the file of a download and waits until nobody else writes
-// to it. It returns nil if the blob has appeared in the store meanwhile.
+// to it. The blob may have appeared in the store meanwhile.
 func (l *layout) openPartial(ctx context.Context, h v1.Hash) (*os.File, error) {
 	dir := filepath.Join(l.dir, partialDir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -62,7 +62,7 @@ func (l *layout) openPartial(ctx context.Context, h v1.Hash) (*os.File, error) {
 			return nil, fmt.Errorf("image store: %w", err)
 		}
 		if !busy {
-			// Another process may have finished it, and moved it to its place.
+			// Another process may have finished it, and moved this file to its place.
 			mine, err := lock.f.Stat()
 			if err == nil {
 				var there os.FileInfo
@@ -71,8 +71,8 @@ func (l *layout) openPartial(ctx context.Context, h v1.Hash) (*os.File, error) {
 				}
 			}
 			lock.release()
-			if _, err := os.Stat(l.blobPath(h)); err == nil {
-				return nil, nil
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
 			}
 			continue
 		}

@@ -496,20 +496,17 @@ func (p *puller) layer(ctx context.Context, st *staging, desc v1.Descriptor) (un
 		report(Progress{Done: desc.Size, Present: true})
 		return "", nil
 	}
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
-	// One that is damaged must not keep others from noticing that it is missing.
-	_ = os.Remove(p.store.blobPath(desc.Digest))
+	report(Progress{})
 	f, err := p.store.openPartial(ctx, desc.Digest)
 	if err != nil {
 		return "", err
 	}
-	if f == nil || p.store.check(desc) == nil { // another process has brought it
-		if f != nil {
-			_ = os.Remove(f.Name())
-			f.Close()
-		}
+	// Only who holds the lock may judge a blob, and replaces a damaged one by
+	// rename: to remove it before would sometimes remove the good one that another
+	// pull has just moved there.
+	if present() {
+		_ = os.Remove(f.Name())
+		f.Close()
 		report(Progress{Done: desc.Size, Present: true})
 		return "", nil
 	}
