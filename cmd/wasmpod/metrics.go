@@ -12,15 +12,16 @@ import (
 	"github.com/wasmpod/wasmpod/runtime/container"
 )
 
-// serveMetrics serves what package metrics names until stop is called.
-func serveMetrics(address string, r *runtime.Runtime) (stop func(), _ error) {
+// serveMetrics serves what package metrics names, at the URL that it returns, until
+// stop is called.
+func serveMetrics(address string, r *runtime.Runtime) (url string, stop func(), _ error) {
 	handler, err := r.MetricsHandler()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("--metrics-listen: %w", err)
+		return "", nil, fmt.Errorf("--metrics-listen: %w", err)
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
 	ended := make(chan struct{})
@@ -28,7 +29,7 @@ func serveMetrics(address string, r *runtime.Runtime) (stop func(), _ error) {
 		defer close(ended)
 		_ = server.Serve(listener) // ends with Shutdown
 	}()
-	return func() {
+	return "http://" + listener.Addr().String() + "/metrics", func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if server.Shutdown(ctx) != nil {

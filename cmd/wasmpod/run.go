@@ -75,7 +75,7 @@ container with restartPolicy Never.`,
 	f.DurationVar(&o.timeout, "timeout", 0, "end the pods after this long, and exit with 124 (0: never)")
 	f.StringVar(&o.statusFile, "status-file", "", "write the final objects with their status to this file, as a v1 List in JSON")
 	f.BoolVar(&o.events, "events", false, "print Kubernetes events on stderr")
-	f.StringVar(&o.metricsListen, "metrics-listen", "", "serve Prometheus metrics on this address (HOST:PORT)")
+	f.StringVar(&o.metricsListen, "metrics-listen", "", "serve Prometheus metrics on this address (HOST:PORT; port 0: any)")
 	f.StringVar(&o.logPrefix, "log-prefix", "auto", "name the pod and container before each line: always, never, or auto (when there is more than one)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print each container's blueprint as JSON, and run nothing")
 	f.BoolVar(&o.watch, "watch", true, "take up changed ConfigMaps and Secrets, and new Services, of the manifests while the pods run")
@@ -133,11 +133,12 @@ func (a *app) runObjects(ctx context.Context, o runOptions, objects *manifest.Ob
 		return errors.Join(a.print("json", blueprints, nil), err)
 	}
 	if o.metricsListen != "" {
-		stop, err := serveMetrics(o.metricsListen, r)
+		url, stop, err := serveMetrics(o.metricsListen, r)
 		if err != nil {
 			return err
 		}
 		defer stop()
+		screen.metrics(url)
 	}
 	if stop, err := r.ServeControl(); err == nil {
 		defer stop()

@@ -133,6 +133,13 @@ func (s *screen) services(services []*corev1.Service) {
 	}
 }
 
+// metrics tells where metrics are served.
+func (s *screen) metrics(url string) {
+	if s.options.progress {
+		s.message("metrics at " + url)
+	}
+}
+
 // podAddress is where a pod can be reached from the host.
 func podAddress(pod *corev1.Pod, ip string) string {
 	text := fmt.Sprintf("pod/%s has IP %s", pod.Name, ip)

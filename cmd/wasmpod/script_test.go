@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -58,7 +59,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "waitfile": waitfile, "term": terminate},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "waitfile": waitfile, "waitline": waitline, "term": terminate},
 	})
 }
 
@@ -82,22 +83,46 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// scriptPatience bounds every wait of a script: nothing that is waited for takes this
+// long, however much else the machine does.
+const scriptPatience = 4 * time.Minute
+
 // waitfile waits until a file is there: waitfile NAME.
 func waitfile(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: waitfile NAME")
 	}
+	waitUntil(ts, args[0], func() bool {
+		_, err := os.Stat(ts.MkAbs(args[0]))
+		return err == nil
+	})
+}
+
+// waitline waits until what a command in the background writes into a file has lines
+// that match: waitline FILE PATTERN...
+func waitline(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: waitline FILE PATTERN...")
+	}
+	for _, pattern := range args[1:] {
+		re, err := regexp.Compile("(?m)" + pattern)
+		ts.Check(err)
+		waitUntil(ts, pattern, func() bool {
+			text, _ := os.ReadFile(ts.MkAbs(args[0])) // which may not be there yet
+			return re.Match(text)
+		})
+	}
+}
+
+func waitUntil(ts *testscript.TestScript, what string, there func() bool) {
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
-	tooLate := time.After(time.Minute)
-	for {
-		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
-			return
-		}
+	tooLate := time.After(scriptPatience)
+	for !there() {
 		select {
 		case <-look.C:
 		case <-tooLate:
-			ts.Fatalf("%s does not come", args[0])
+			ts.Fatalf("%s does not come", what)
 		}
 	}
 }
