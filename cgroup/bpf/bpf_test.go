@@ -353,6 +353,21 @@ func TestEntriesAreReused(t *testing.T) {
 
 // Stints and sums go on while the mechanism changes under them.
 func TestLateLoading(t *testing.T) {
+	// As in TestSumIsTheThreads: the host's part has other threads in it.
+	for attempt := 1; ; attempt++ {
+		off := lateLoadingOff(t)
+		if off <= 1 && off >= -1 {
+			return
+		}
+		if attempt == 5 {
+			t.Fatalf("the sum is off by %.2f %%", off)
+		}
+	}
+}
+
+// lateLoadingOff returns by how many percent what is accounted for exceeds what
+// the thread's clock says, if the program is loaded meanwhile.
+func lateLoadingOff(t *testing.T) float64 {
 	a := Open(Config{Containers: 4, Delay: time.Millisecond})
 	defer a.Close()
 	if m := a.Mechanism(); m != ThreadClock {
@@ -388,9 +403,7 @@ func TestLateLoading(t *testing.T) {
 	<-done
 	off := 100 * (accounted.Seconds()/thread.Seconds() - 1)
 	t.Logf("thread %v, accounted %+.3f %%", thread, off)
-	if off > 1 || off < -1 {
-		t.Errorf("the sum is off by %.2f %%", off)
-	}
+	return off
 }
 
 func BenchmarkStint(b *testing.B) {
