@@ -31,6 +31,7 @@ func (o Observed) Apply(pod *corev1.Pod, f Fact) (Observed, []Event) {
 	if !o.Admitted.IsZero() && !o.ending() && !o.Resetting && o.completed(pod) {
 		o.Ending = Ending{Cause: Completed, At: a.at, Grace: gracePeriod(pod)}
 	}
+	a.endSync()
 	a.refresh()
 	a.askUnready()
 	a.announce()
@@ -283,6 +284,7 @@ func (a *applying) try(ref ContainerRef, try int, do func(*corev1.Container, *Co
 		return
 	}
 	if c.BeganAt.IsZero() {
+		a.beginSync(ref)
 		c.BeganAt = a.at
 	}
 	do(spec, &c)

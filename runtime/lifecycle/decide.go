@@ -72,7 +72,7 @@ func (p *Plan) add(a Action) { p.Actions = append(p.Actions, a) }
 // Nothing here is ever due later than the longest backoff: what seems to be is
 // due now, because the clock was set back.
 func (p *Plan) at(t, now time.Time, a Action) {
-	if t.After(now) && t.Sub(now) <= maxWait {
+	if !isDue(t, now) {
 		p.wake(t)
 		return
 	}
@@ -125,7 +125,7 @@ func (p *Plan) stale(t time.Time) {
 // killed because its own has failed.
 func (o *Observed) hooked() bool {
 	for _, c := range o.Containers {
-		if c.hidden() {
+		if c.hooked() {
 			return true
 		}
 	}
@@ -149,7 +149,7 @@ func (p *Plan) probe(pod *corev1.Pod, o *Observed, now time.Time) {
 	for i := range o.Probes {
 		t := &o.Probes[i]
 		c := o.Containers[t.Container]
-		if c.State != ContainerRunning || c.hidden() || c.Started == (t.Kind == probes.Startup) {
+		if c.State != ContainerRunning || o.hidden(t.Container) || c.Started == (t.Kind == probes.Startup) {
 			continue // PROBE-05
 		}
 		spec, init := lookup(pod, t.Container)

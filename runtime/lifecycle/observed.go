@@ -21,6 +21,7 @@ type Observed struct {
 	Containers map[string]Container `json:"containers,omitempty"` // by name, init containers included
 	Pulls      map[string]Pull      `json:"pulls,omitempty"`      // failed pulls by image as the manifest has it
 	Ending     Ending               `json:"ending"`
+	Sync       Sync                 `json:"sync,omitzero"`
 	// Probes are the trackers of the pod's probes, in the order of the spec.
 	Probes []probes.Tracker `json:"probes,omitempty"`
 	// Resetting says that a rule restarts all containers (RST-20), and Resets how
@@ -159,24 +160,10 @@ type Stop struct {
 	Waiting Waiting       `json:"waiting"`           // why it waits then (HOOK-02)
 }
 
-// hidden reports whether the API does not yet show that c runs, because its
-// postStart hook has not returned (HOOK-01, MAIN-03).
-func (c *Container) hidden() bool {
+// hooked reports whether its postStart hook has not returned, or has failed, for
+// which it is being killed.
+func (c *Container) hooked() bool {
 	return c.State == ContainerRunning && (c.PostStart == HookRunning || c.PostStart == HookFailed)
-}
-
-// view is c as the API shows it: while it is hidden, what was before.
-func (o *Observed) view(name string) Container {
-	c := o.Containers[name]
-	if !c.hidden() || o.ending() {
-		return c
-	}
-	c.State, c.Starts, c.ID = ContainerAbsent, c.Starts-1, ""
-	c.Ended, c.Previous = c.Previous, nil
-	if c.Ended != nil {
-		c.State, c.ID = ContainerEnded, c.Ended.ID
-	}
-	return c
 }
 
 // starting reports whether a start of c is known to be under way.

@@ -159,7 +159,7 @@ func (a *applying) trackers(name string, change func(probes.Tracker) probes.Trac
 func (a *applying) refresh() {
 	for name, c := range a.o.Containers {
 		before := c
-		runs := c.State == ContainerRunning && !c.hidden()
+		runs := c.State == ContainerRunning && !a.o.hidden(name)
 		c.Started = runs && a.o.verdict(name, probes.Startup)
 		c.Ready = c.Started && a.o.verdict(name, probes.Readiness)
 		if c.Started && !before.Started {

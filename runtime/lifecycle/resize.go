@@ -102,7 +102,7 @@ func (a *applying) updated(f PodUpdated) {
 func (p *Plan) resize(pod *corev1.Pod, o *Observed, now time.Time) {
 	for _, spec := range o.resizing(pod) {
 		c := o.Containers[spec.Name]
-		if _, restart := wanted(spec, &c); restart || c.Stop != nil || c.hidden() {
+		if _, restart := wanted(spec, &c); restart || c.Stop != nil || o.hidden(spec.Name) {
 			continue
 		}
 		due := c.Resize.Waiting.At

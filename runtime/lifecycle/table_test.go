@@ -299,7 +299,8 @@ func TestStatusDetails(t *testing.T) {
 	t.Run("TMSG-05 messages share 12288 bytes and end with a whole character", func(t *testing.T) {
 		s := play(t, `
 restartPolicy: Never
-containers: [{name: a, image: x}, {name: b, image: x}, {name: c, image: x}, {name: d, image: x}, {name: e, image: x}]`, "ContainerStarted a/0")
+containers: [{name: a, image: x}, {name: b, image: x}, {name: c, image: x}, {name: d, image: x}, {name: e, image: x}]`,
+			"ContainerStarted a/0\nContainerStarted b/0\nContainerStarted c/0\nContainerStarted d/0\nContainerStarted e/0")
 		s.apply(ContainerExited{At: s.now, Container: ContainerRef{Name: "a"}, ExitCode: 1, Message: strings.Repeat("é", 6000)})
 		got := Status(s.pod, s.o, s.now).ContainerStatuses[0].State.Terminated.Message
 		if len(got) != 2456 || !utf8.ValidString(got) { // 12288/5 is 2457, which is inside a character
