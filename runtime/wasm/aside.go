@@ -224,6 +224,6 @@ func (l *idleList) sweep() {
 		l.remove(t)
 		t.parked = false
 		t.aside.asked = true
-		t.granted <- false // has room: one for each wait
+		t.resume(false)
 	}
 }

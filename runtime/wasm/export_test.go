@@ -35,7 +35,9 @@ func (h Holder) LeaveAndEnd(i *Instance) {
 		t.parked = false
 		t.request(0)
 	}
-	s.next()
+	if next := s.next(); next != nil {
+		next.resume(true)
+	}
 	// As end does for one that neither waits nor is parked.
 	t.ended.Store(true)
 	t.permit.Store(true)
@@ -67,4 +69,11 @@ func Compete(slots int, length, each time.Duration, shares ...int64) []time.Dura
 		used[i] = t.usage()
 	}
 	return used
+}
+
+// Berths is how many coroutines there are for guests to sleep in.
+func (e *Engine) Berths() int {
+	e.scheduler.mu.Lock()
+	defer e.scheduler.mu.Unlock()
+	return e.scheduler.berths.made
 }

@@ -199,6 +199,7 @@ func (i *Instance) run(ctx *guestContext) (exit Exit, left bool) {
 		}
 	}()
 	// Before take, which may fail with a slot: one that came together with the end.
+	defer i.turn.checkOut()
 	defer i.turn.leave()
 	defer func() {
 		if !left && i.mod != nil {

@@ -61,6 +61,10 @@ func (s *scheduler) dequeue() *turn {
 
 // forget takes a guest out that is to end; false if it does not wait.
 func (s *scheduler) forget(t *turn) bool {
+	if g := t.sleep.giver; g != nil {
+		g.disinherit()
+		return true
+	}
 	if t.young.waiting {
 		t.young.waiting = false // left finds that it is gone
 		return true

@@ -39,6 +39,9 @@ const (
 	// runs for 10 ms at a time, and guests would get nothing beside it.
 	breather        = 100 * time.Microsecond
 	compileBreather = 2 * time.Millisecond
+	// longBreather is for guests that hand a slot to one another while another is
+	// free: to yield wakes a thread, which takes longer than a hundred turns.
+	longBreather = time.Millisecond
 	// pollInterval is how often one of them has Go's scheduler look at the
 	// network while guests have all processors.
 	pollInterval = 250 * time.Microsecond
@@ -54,10 +57,11 @@ type scheduler struct {
 	compiling atomic.Int32 // modules
 	polled    atomic.Int64 // when, since epoch
 
-	mu    sync.Mutex
-	queue schedule.Queue
-	young nursery
-	idle  idleList
+	mu     sync.Mutex
+	queue  schedule.Queue
+	young  nursery
+	idle   idleList
+	berths berths
 }
 
 // epoch is a time before all others.
@@ -98,6 +102,7 @@ type turn struct {
 	parked  bool         // it sleeps in park, and waits for no slot; under s.mu
 	aside   asideState
 	young   youngState
+	sleep   sleeper
 
 	account CPUAccount // nil: nobody counts
 	stint   CPUStint   // of account; under way while has
@@ -158,6 +163,20 @@ func (t *turn) take() bool {
 // Only if able says so it can be.
 func (t *turn) park(able bool) bool {
 	s := t.s
+	if t.permit.Load() { // only its own goroutine takes it
+		s.mu.Lock()
+		t.permit.Store(false)
+		s.mu.Unlock()
+		return !t.ended.Load() && (t.has || t.take())
+	}
+	now := clock()
+	if t.has {
+		// Guests that hand a slot to one another give Go's goroutines their chance as
+		// one that goes on does, if less often while there is an idle processor.
+		if s.spare.Load() == 0 || now-t.breath > int64(longBreather) {
+			now = t.breathe(now)
+		}
+	}
 	s.mu.Lock()
 	if t.permit.Load() {
 		t.permit.Store(false)
@@ -165,21 +184,22 @@ func (t *turn) park(able bool) bool {
 		return !t.ended.Load() && (t.has || t.take())
 	}
 	t.parked = true
-	now := clock()
+	var next *turn
 	if t.has {
+		t.sleep.parks(t.began, now)
 		t.stop(now)
-		// Whoever this guest has woken is in the queue already, with its credit:
-		// the slot goes straight to it.
-		s.next()
+		// Whoever this guest has woken is its heir, or in the queue already with its
+		// credit: the slot goes straight to it.
+		next = t.successor()
 	}
 	if able {
 		s.idle.add(t, now)
 	}
-	s.mu.Unlock()
 	t.resumed = 0
-	if !t.wait() {
+	if !t.handOver(next, now) {
 		return false
 	}
+	t.sleep.woken(t.began)
 	return !t.spent() || t.throttle()
 }
 
@@ -198,8 +218,11 @@ func (t *turn) unpark() {
 	}
 	t.parked = false
 	s.idle.remove(t)
+	if s.spare.Load() > 0 && s.bequeath(t) {
+		return
+	}
 	if t.request(wakeCredit) {
-		t.granted <- true // has room: one for each wait
+		t.resume(true)
 	}
 }
 
@@ -212,11 +235,11 @@ func (t *turn) end() {
 	t.ended.Store(true)
 	switch {
 	case s.forget(t):
-		t.granted <- false
+		t.resume(false)
 	case t.parked:
 		t.parked = false
 		s.idle.remove(t)
-		t.granted <- false
+		t.resume(false)
 	default:
 		t.permit.Store(true)
 		t.recall()
@@ -234,19 +257,26 @@ func (t *turn) wait() bool {
 }
 
 func (t *turn) start() {
-	t.has = true
-	t.crossed = 0
 	t.began = clock()
 	t.breath = t.began
+	t.goOn(t.began)
+}
+
+// goOn is start at a time that is known.
+func (t *turn) goOn(now int64) {
+	t.has = true
+	t.crossed = 0
+	t.appear()
 	if t.queued != 0 {
 		t.waited.Add(t.began - t.queued)
 		t.queued = 0
 	}
-	t.beginStint(t.began)
+	t.beginStint(now)
 }
 
-// stop is the opposite of start.
+// stop is the opposite of start. The caller holds s.mu.
 func (t *turn) stop(now int64) {
+	t.disappear()
 	t.endStint(now)
 	t.charge(now)
 	t.has = false
@@ -257,11 +287,13 @@ func (t *turn) leave() {
 	if !t.has {
 		return
 	}
-	t.stop(clock())
 	t.resumed = 0
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
-	t.s.next()
+	t.stop(clock())
+	if next := t.successor(); next != nil {
+		next.resume(true)
+	}
 }
 
 // charge notes what the guest has run since it was last called.
@@ -279,20 +311,32 @@ func (t *turn) charge(now int64) {
 	}
 }
 
-// next passes a slot on. The caller holds mu.
-func (s *scheduler) next() {
+// successor is who gets the slot of a guest that leaves; nil if nobody wants it,
+// so that it is free. The caller holds mu.
+func (t *turn) successor() *turn {
+	if h := t.inherit(); h != nil {
+		return h
+	}
+	return t.s.next()
+}
+
+// next takes the one out of the queue that goes next; if there is none, the slot
+// is free. The caller holds mu.
+func (s *scheduler) next() *turn {
 	t := s.dequeue()
 	if t == nil {
 		s.spare.Add(1)
-		return
 	}
-	t.granted <- true // has room: one for each wait
+	return t
 }
 
 // safepoint lets others run who are to go first. It returns false, perhaps
 // without a slot, if the guest is to end.
 func (t *turn) safepoint() bool {
 	t.crossed++
+	if t.sleep.wills.Load() {
+		t.breakPromise()
+	}
 	now := clock()
 	if t.resumed != 0 {
 		t.adapt(time.Duration(now - t.resumed))
@@ -377,11 +421,16 @@ func (t *turn) pass(now int64) bool {
 		return false
 	}
 	t.stop(now)
+	t.provide()
 	t.queued = now
 	s.queue.Push(t.task, mostOwed)
-	s.next()
-	s.mu.Unlock()
-	return t.wait()
+	next := s.next()
+	if next == t { // nobody goes before it after all
+		t.granted <- true
+		s.mu.Unlock()
+		return t.wait()
+	}
+	return t.handOver(next, now)
 }
 
 // usage is how long the guest has had a slot, up to its last slice.

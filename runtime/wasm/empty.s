@@ -1,0 +1,1 @@
+// With this file the package may declare functions that are elsewhere: getm.
