@@ -59,16 +59,18 @@ struct thread {
 	u32 tid;        // user space: 0 is free; programs: 0 when it has exited
 	u32 unused;
 	u64 owner;      // user space: generation << 32 | index of the container
-	u64 since;      // user space only
+	u64 since;      // user space: up to when it has charged
 	u64 event;      // programs: when it was last switched in or charged
-	s64 claimed;    // user space adds what it has charged, programs take it
+	u64 claimed;    // user space: all that it has ever charged
 	u64 sum;        // of sum_exec_runtime, as far as charged; user space sets the first
-	s64 debt;       // programs only: what was claimed in excess, <= 0
-	u64 delay;      // programs only from here
+	u64 ended;      // user space: when it has stopped to serve the owner; 0 is not
+	u64 taken;      // programs, only from here: of claimed, what they have allowed for
+	s64 debt;       // what was claimed in excess, <= 0
+	u64 delay;
 	u64 minor;
 	u64 major;
 	u64 seen;
-	u64 pad[5];
+	u64 pad[3];
 };
 
 // A container. Index 0 is the host: whatever serves no container.
@@ -166,10 +168,27 @@ INLINE struct thread *find(u32 tid)
 	return 0;
 }
 
-INLINE void charge(int btf, struct thread *e, struct task_struct *t)
+INLINE struct container *add(u64 owner, u64 ran)
 {
-	u64 sum = 0, delay = 0, minor = 0, major = 0, owner = e->owner, now = bpf_ktime_get_ns();
 	u32 index = (u32)owner;
+	struct container *c = bpf_map_lookup_elem(&containers, &index);
+
+	if (!c || c->generation != (u32)(owner >> 32)) {
+		index = 0;
+		c = bpf_map_lookup_elem(&containers, &index);
+		if (!c)
+			return 0;
+	}
+	if (ran)
+		__sync_fetch_and_add(&c->cpu, ran);
+	return c;
+}
+
+// charge is told the time if the thread goes on: one that is switched out has its
+// next event when it comes back.
+INLINE void charge(int btf, struct thread *e, struct task_struct *t, u64 now)
+{
+	u64 sum = 0, delay = 0, minor = 0, major = 0, claimed = e->claimed;
 
 	get(sum, t->se.sum_exec_runtime);
 	get(minor, t->min_flt);
@@ -177,22 +196,27 @@ INLINE void charge(int btf, struct thread *e, struct task_struct *t)
 	if (__builtin_preserve_field_info(t->sched_info.run_delay, 2))
 		get(delay, t->sched_info.run_delay);
 
-	s64 rest = (s64)(sum - e->sum) - e->claimed + e->debt;
+	s64 rest = (s64)(sum - e->sum) - (s64)(claimed - e->taken) + e->debt;
 	e->sum = sum;
-	e->claimed = 0;
+	e->taken = claimed;
 	e->debt = 0;
 	if (rest < 0) {
 		e->debt = rest;
 		rest = 0;
 	}
-	struct container *c = bpf_map_lookup_elem(&containers, &index);
-	if (!c || c->generation != (u32)(owner >> 32)) {
-		index = 0;
-		c = bpf_map_lookup_elem(&containers, &index);
-		if (!c)
-			return;
+	// What is not charged yet of a stint that has ended is its owner's, and what
+	// came after it the host's.
+	if (e->ended) {
+		u64 from = e->since > e->event ? e->since : e->event;
+		s64 own = e->ended > from ? e->ended - from : 0;
+		if (own < rest) {
+			add(0, rest - own);
+			rest = own;
+		}
 	}
-	__sync_fetch_and_add(&c->cpu, (u64)rest);
+	struct container *c = add(e->owner, rest);
+	if (!c)
+		return;
 	if (e->seen) {
 		if (delay != e->delay)
 			__sync_fetch_and_add(&c->delay, delay - e->delay);
@@ -205,11 +229,12 @@ INLINE void charge(int btf, struct thread *e, struct task_struct *t)
 	e->minor = minor;
 	e->major = major;
 	e->seen = 1;
-	e->event = now;
+	if (now)
+		e->event = now;
 
 	u64 limit = c->limit;
 	if (limit && c->cpu >= limit && !c->spent) {
-		struct spent_event s = {owner, c->cpu, limit, now};
+		struct spent_event s = {e->owner, c->cpu, limit, bpf_ktime_get_ns()};
 		c->spent = 1;
 		if (bpf_ringbuf_output(&events, &s, sizeof(s), 0))
 			__sync_fetch_and_add(&dropped, 1);
@@ -218,14 +243,14 @@ INLINE void charge(int btf, struct thread *e, struct task_struct *t)
 
 INLINE int on_switch(int btf, struct task_struct *prev, struct task_struct *next)
 {
-	u32 self = self_tgid, tgid = 0;
+	u32 self = self_tgid, from = 0, to = 0;
 	struct thread *e;
 
-	get(tgid, prev->tgid);
-	if (tgid == self && (e = find(tid_of(btf, prev))))
-		charge(btf, e, prev);
-	get(tgid, next->tgid);
-	if (tgid == self && (e = find(tid_of(btf, next))))
+	get(from, prev->tgid);
+	get(to, next->tgid);
+	if (from == self && (e = find(tid_of(btf, prev))))
+		charge(btf, e, prev, 0);
+	if (to == self && (e = find(tid_of(btf, next))))
 		e->event = bpf_ktime_get_ns();
 	return 0;
 }
@@ -240,7 +265,7 @@ INLINE int on_tick(int btf, struct task_struct *t)
 	if ((u32)(bpf_get_current_pid_tgid() >> 32) != self_tgid || (u64)t != bpf_get_current_task())
 		return 0;
 	if ((e = find(tid_of(btf, t))))
-		charge(btf, e, t);
+		charge(btf, e, t, bpf_ktime_get_ns());
 	return 0;
 }
 
@@ -252,8 +277,9 @@ INLINE int on_exit(int btf, struct task_struct *t)
 	if ((u32)(bpf_get_current_pid_tgid() >> 32) != self_tgid || (u64)t != bpf_get_current_task())
 		return 0;
 	if ((e = find(tid_of(btf, t)))) {
-		charge(btf, e, t);
+		charge(btf, e, t, bpf_ktime_get_ns());
 		e->owner = 0;
+		e->ended = 0;
 		e->debt = 0;
 		e->seen = 0;
 		e->tid = 0;

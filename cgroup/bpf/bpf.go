@@ -99,8 +99,8 @@ func Open(cfg Config) *Accounting {
 	}
 	switch {
 	case a.containers == nil:
-		a.threads = make([]thread, maxThreads)
-		a.containers = make([]container, cfg.Containers+1)
+		a.threads = newMemory[thread](maxThreads)
+		a.containers = newMemory[container](cfg.Containers + 1)
 	case cfg.Delay == 0:
 		a.loading.Do(a.loadBest)
 	}

@@ -11,16 +11,22 @@ const (
 )
 
 // thread and container are the tables' entries as account.c has them, which
-// says who writes what.
+// says who writes what. What only the thread itself writes, while it is pinned, is
+// written without atomic instructions: a program that comes between runs on the
+// same processor, and each such instruction costs as much as all the rest of a
+// stint's beginning. The tables lie in memory that the race detector does not
+// watch, as it knows goroutines and not threads.
 type thread struct {
 	tid     atomic.Uint32
 	_       uint32
-	owner   atomic.Uint64
-	since   atomic.Int64
+	owner   uint64
+	since   int64
 	event   atomic.Int64
-	claimed atomic.Int64
-	sum     atomic.Int64
-	_       [10]uint64
+	claimed int64
+	sum     int64
+	ended   int64
+	taken   atomic.Int64
+	_       [8]uint64
 }
 
 type container struct {
@@ -121,12 +127,11 @@ func (a *Accounting) register(tid uint32, free *thread) *thread {
 			free.tid.CompareAndSwap(old, 0)
 		}
 	}
-	free.owner.Store(0)
-	free.claimed.Store(0)
-	free.sum.Store(threadTime())
-	now := nanotime()
-	free.since.Store(now)
-	free.event.Store(now)
+	free.owner, free.ended = 0, 0
+	free.claimed = free.taken.Load()
+	free.sum = threadTime()
+	free.since = nanotime()
+	free.event.Store(free.since)
 	free.tid.Store(tid)
 	return free
 }
@@ -135,9 +140,9 @@ func (a *Accounting) register(tid uint32, free *thread) *thread {
 // int32.
 const busy = 1 << 31
 
-// In the table of a host without BPF the members mean the following, and only
-// the thread itself uses them: event is when its clock was last read, sum what
-// it said then, and claimed what has been charged since.
+// In the table of a host without BPF the members mean the following: event is when
+// the thread's clock was last read, sum what it said then, and claimed less taken
+// what has been charged since.
 const (
 	// exact is how long a stint must last for the thread's clock to be read for
 	// it, and fresh how old the last reading may become.
@@ -146,32 +151,42 @@ const (
 	// brief is what a thread may have done between two stints for the second one
 	// to be charged with it: the switch to it.
 	brief = 1_000
+	// short is a stint whose end is only noted.
+	short = 5_000
 )
 
 // settle charges what the calling, pinned thread has run since the last event
-// or change to its owner.
+// or change to its owner, and to the host what it has since that one's stint
+// ended.
 func (a *Accounting) settle(t *thread, now int64) {
-	owner := t.owner.Load()
 	if a.Mechanism() == ThreadClock {
-		a.settleByClock(t, owner, now)
+		a.settleByClock(t, now)
 		return
 	}
 	for {
 		event := t.event.Load()
-		ran := max(now-max(event, t.since.Load()), 0)
-		t.claimed.Add(ran)
-		if t.event.Load() == event {
-			a.charge(owner, ran)
-			t.since.Store(now)
+		from := max(event, t.since)
+		own, rest := max(now-from, 0), int64(0)
+		if t.ended != 0 {
+			own = max(t.ended-from, 0)
+			if rest = now - max(from, t.ended); rest < brief {
+				now, rest = now-rest, 0 // what is left is for who comes next
+			}
+		}
+		t.claimed += own + rest
+		if t.event.Load() == event || t.taken.Load() == t.claimed {
+			if own > 0 {
+				a.charge(t.owner, own)
+			}
+			if rest > 0 {
+				a.charge(0, rest)
+			}
+			t.since = now
 			return
 		}
-		// The scheduler has come between. If it has taken the claim, that is
-		// valid; else it has charged the time itself.
-		if t.claimed.Load() == 0 {
-			a.charge(owner, ran)
-		} else {
-			t.claimed.Add(-ran)
-		}
+		// The scheduler has come between, and has charged the time itself before
+		// it was claimed.
+		t.claimed -= own + rest
 		now = nanotime()
 	}
 }
@@ -179,20 +194,24 @@ func (a *Accounting) settle(t *thread, now int64) {
 // settleByClock charges a short stint by the time it took. A long one may have
 // been off the processor and is charged what the thread's clock says, less what
 // has been charged since that was last read.
-func (a *Accounting) settleByClock(t *thread, owner uint64, now int64) {
-	ran := max(now-t.since.Load(), 0)
-	t.since.Store(now)
+func (a *Accounting) settleByClock(t *thread, now int64) {
+	owner := t.owner
+	if t.ended != 0 {
+		owner = 0
+	}
+	ran := max(now-t.since, 0)
+	t.since = now
 	if ran < exact && now-t.event.Load() < fresh {
 		if owner != 0 {
 			a.charge(owner, ran)
-			t.claimed.Add(ran)
+			t.claimed += ran
 		}
 		return
 	}
 	clock := threadTime()
 	// A reused number: the thread's clock begins anew.
-	rest := max(clock-t.sum.Load(), 0) - t.claimed.Load()
-	t.sum.Store(clock)
+	rest := max(clock-t.sum, 0) - (t.claimed - t.taken.Load())
+	t.sum = clock
 	t.event.Store(now)
 	if owner != 0 {
 		ran = min(ran, max(rest, 0))
@@ -200,7 +219,7 @@ func (a *Accounting) settleByClock(t *thread, owner uint64, now int64) {
 		rest -= ran
 	}
 	// Too much has been charged if a short stint was not all on the processor.
-	t.claimed.Store(max(-rest, 0))
+	t.taken.Store(t.claimed - max(-rest, 0))
 	if rest > 0 {
 		a.charge(0, rest)
 	}
@@ -239,16 +258,19 @@ func (s *Stint) Begin(now int64) {
 	a := s.account.accounting
 	t := a.current(procPin())
 	if t != nil {
-		if now-max(t.since.Load(), t.event.Load()) >= brief || t.owner.Load() != 0 {
+		if now-max(t.since, t.ended, t.event.Load()) >= brief || t.owner != 0 {
 			a.settle(t, now)
 		}
-		t.owner.Store(s.account.owner)
+		t.owner = s.account.owner
+		t.ended = 0
 	}
 	procUnpin()
 	s.thread = t
 }
 
-// End is the opposite of Begin.
+// End is the opposite of Begin. Of a short stint, if there is a program, it only
+// notes the time: what comes next, the thread's next stint or the scheduler, charges
+// the container, unless its account is closed by then.
 func (s *Stint) End(now int64) {
 	t := s.thread
 	if t == nil {
@@ -256,11 +278,17 @@ func (s *Stint) End(now int64) {
 	}
 	s.thread = nil
 	a := s.account.accounting
-	if a.current(procPin()) == t && t.owner.Load() == s.account.owner {
-		a.settle(t, now)
-		t.owner.Store(0)
-	} else {
+	switch {
+	case a.current(procPin()) != t || t.owner != s.account.owner:
 		s.moved(t)
+	case a.Mechanism() == ThreadClock:
+		a.settle(t, now)
+		t.owner = 0
+	default:
+		if now-t.since >= short {
+			a.settle(t, now)
+		}
+		t.ended = now
 	}
 	procUnpin()
 }
@@ -271,11 +299,12 @@ func (s *Stint) Check(now int64) (spent bool) {
 	c := s.account
 	a := c.accounting
 	t := a.current(procPin())
-	if t != s.thread || t == nil || t.owner.Load() != c.owner {
+	if t != s.thread || t == nil || t.owner != c.owner || t.ended != 0 {
 		s.moved(s.thread)
 		if s.thread = t; t != nil {
 			a.settle(t, now)
-			t.owner.Store(c.owner)
+			t.owner = c.owner
+			t.ended = 0
 		}
 	} else {
 		a.settle(t, now)
@@ -296,6 +325,6 @@ func (c *Account) Spent() bool {
 // the time between two safepoints.
 func (s *Stint) moved(t *thread) {
 	if t != nil {
-		t.owner.CompareAndSwap(s.account.owner, 0)
+		atomic.CompareAndSwapUint64(&t.owner, s.account.owner, 0)
 	}
 }

@@ -24,17 +24,31 @@ import (
 func main() {
 	length := flag.Duration("time", 2*time.Second, "of each measurement")
 	only := flag.String("only", "", "measure only this: tables (of package bpf alone), guests, crowd, overhead")
+	mechanism := flag.String("mechanism", "", "measure only this: tp_btf, clock")
+	native := flag.Duration("switches", 0, "switch contexts for this long, and print how many nanoseconds each took")
 	flag.Parse()
-	if err := run(*only, *length); err != nil {
+	if *native > 0 {
+		ns, err := pingPong(*native, 0, nil)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "limits:", err)
+			os.Exit(1)
+		}
+		fmt.Println(ns)
+		return
+	}
+	if err := run(*only, *mechanism, *length); err != nil {
 		fmt.Fprintln(os.Stderr, "limits:", err)
 		os.Exit(1)
 	}
 }
 
-func run(only string, length time.Duration) error {
+func run(only, mechanism string, length time.Duration) error {
+	mechanisms := map[string][]bpf.Mechanism{
+		"": {bpf.BTFTracepoint, bpf.ThreadClock}, "tp_btf": {bpf.BTFTracepoint}, "clock": {bpf.ThreadClock},
+	}[mechanism]
 	both := func(measures ...func(bpf.Mechanism, time.Duration) error) func(time.Duration) error {
 		return func(length time.Duration) error {
-			for _, m := range []bpf.Mechanism{bpf.BTFTracepoint, bpf.ThreadClock} {
+			for _, m := range mechanisms {
 				for _, measure := range measures {
 					if err := measure(m, length); err != nil {
 						return err
@@ -261,95 +275,4 @@ func records(length time.Duration) error {
 		fmt.Printf("%-16s record, without safepoints: past the budget p50 %v max %v (%d)\n", a.Mechanism(), late[len(late)/2], late[len(late)-1], len(late))
 	})
 	return nil
-}
-
-// overhead compares a round trip between two threads on one processor, which is
-// two context switches, with and without the programs.
-func overhead(length time.Duration) error {
-	// Two system calls between switches, and what a thread does that serves requests.
-	return errors.Join(overheadWith(length, 0), overheadWith(length, 10*time.Microsecond))
-}
-
-func overheadWith(length, between time.Duration) error {
-	variants := []struct {
-		name   string
-		cfg    *bpf.Config
-		stints bool
-	}{
-		{"off", nil, false},
-		{"sched_switch", &bpf.Config{NoTick: true}, false},
-		{"serving containers", &bpf.Config{NoTick: true}, true},
-		{"and tick", &bpf.Config{}, false},
-		{"and tick, serving containers", &bpf.Config{}, true},
-	}
-	const rounds = 9
-	results := make([][]float64, len(variants))
-	for range rounds {
-		for i, v := range variants {
-			var c *bpf.Account
-			a := &bpf.Accounting{}
-			if v.cfg != nil {
-				if a = bpf.Open(*v.cfg); a.Mechanism() == bpf.ThreadClock {
-					fmt.Println("overhead         skipped:", a.Missing()[0])
-					return nil
-				}
-				if v.stints {
-					var err error
-					if c, err = a.NewAccount(cgroup.Bandwidth{}); err != nil {
-						return err
-					}
-				}
-			}
-			ns, err := pingPong(length/20, between, c)
-			if err != nil {
-				return err
-			}
-			results[i] = append(results[i], ns)
-			a.Close()
-		}
-	}
-	for i, v := range variants {
-		slices.Sort(results[i])
-		m, base := results[i][rounds/2], results[0][rounds/2]
-		fmt.Printf("%-16s %v of work, %-30s %7.0f ns a switch, %+.1f %%\n", "overhead", between, v.name, m, 100*(m/base-1))
-	}
-	return nil
-}
-
-func pingPong(length, between time.Duration, c *bpf.Account) (ns float64, err error) {
-	var there, back [2]int
-	if err := errors.Join(unix.Pipe2(there[:], unix.O_CLOEXEC), unix.Pipe2(back[:], unix.O_CLOEXEC)); err != nil {
-		return 0, err
-	}
-	var cpus unix.CPUSet
-	cpus.Set(0)
-	side := func(r, w int, each func() bool) {
-		runtime.LockOSThread() // the thread ends with the goroutine
-		unix.SchedSetaffinity(0, &cpus)
-		if c != nil {
-			s := begin(c)
-			defer s.End(bpf.Now())
-		}
-		buf := []byte{0}
-		for each() {
-			work(between)
-			unix.Write(w, buf)
-			if n, _ := unix.Read(r, buf); n == 0 {
-				break
-			}
-		}
-		unix.Close(w)
-	}
-	other := make(chan struct{})
-	go func() {
-		defer close(other)
-		side(there[0], back[1], func() bool { return true })
-	}()
-	onThread(func() {
-		n, began := 0, time.Now()
-		side(back[0], there[1], func() bool { n++; return n%64 != 0 || time.Since(began) < length })
-		ns = float64(time.Since(began)) / float64(2*n)
-	})
-	<-other
-	return ns, errors.Join(unix.Close(there[0]), unix.Close(back[0]))
 }

@@ -1,0 +1,109 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/wasmpod/wasmpod/cgroup/bpf"
+	"github.com/wasmpod/wasmpod/runtime/wasm"
+)
+
+// hostCalls is what an account costs a host call.
+func hostCalls(m bpf.Mechanism, length time.Duration) error {
+	ctx := context.Background()
+	const rounds = 7
+	var with, without []float64
+	for range rounds {
+		for _, milli := range []int64{-1, 0} {
+			n, err := openNode(ctx, m)
+			if err != nil {
+				return err
+			}
+			if n.cpu.Mechanism() != m {
+				return n.close(ctx)
+			}
+			count := 0
+			i, _, err := n.start(ctx, calls, milli, func(context.Context) { count++ })
+			if err != nil {
+				return err
+			}
+			time.Sleep(length / 20)
+			i.Kill()
+			<-i.Done()
+			s := i.Stats()
+			ns := float64(s.CPUTime) / float64(count)
+			if milli < 0 {
+				without = append(without, ns)
+			} else {
+				with = append(with, ns)
+			}
+			if err := n.close(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	slices.Sort(with)
+	slices.Sort(without)
+	fmt.Printf("%-16s a host call %.1f ns without an account, %+.1f ns with one\n", m, without[rounds/2], with[rounds/2]-without[rounds/2])
+	return nil
+}
+
+// switches is what an account costs two guests that do nothing but wake each
+// other: of a round trip, which is two switches.
+func switches(m bpf.Mechanism, length time.Duration) error {
+	ctx := context.Background()
+	const rounds = 11
+	var results [2][]float64
+	for range rounds {
+		for k, milli := range []int64{-1, 0} {
+			n, err := openNode(ctx, m)
+			if err != nil {
+				return err
+			}
+			if n.cpu.Mechanism() != m {
+				return n.close(ctx)
+			}
+			var full [2]atomic.Bool
+			var parked [2]atomic.Value // wasm.Parking
+			var trips int
+			side := func(me int) func(context.Context) {
+				return func(ctx context.Context) {
+					p := ctx.(wasm.Parking)
+					parked[me].CompareAndSwap(nil, p)
+					for !full[me].CompareAndSwap(true, false) {
+						p.Park()
+					}
+					if me == 0 {
+						trips++
+					}
+					full[1-me].Store(true)
+					if other, ok := parked[1-me].Load().(wasm.Parking); ok {
+						other.Unpark()
+					}
+				}
+			}
+			full[0].Store(true)
+			for me := range 2 {
+				if _, _, err := n.start(ctx, calls, milli, side(me)); err != nil {
+					return err
+				}
+			}
+			time.Sleep(length / 20)
+			if err := n.close(ctx); err != nil {
+				return err
+			}
+			results[k] = append(results[k], float64(length/20)/float64(trips))
+		}
+	}
+	ratios := make([]float64, rounds)
+	for i := range ratios {
+		ratios[i] = results[1][i] / results[0][i]
+	}
+	fmt.Printf("%-16s two guests wake each other: %.0f ns a round trip without accounts, %.0f ns with, %+.1f %%\n", m, median(results[0]), median(results[1]), 100*(median(ratios)-1))
+	return nil
+}

@@ -1,0 +1,249 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wasmpod/wasmpod/cgroup"
+	"github.com/wasmpod/wasmpod/cgroup/bpf"
+	"github.com/wasmpod/wasmpod/runtime/wasm"
+)
+
+// taskTime is what threads of this process have run, as /proc says; all of them if
+// none is named.
+func taskTime(tids ...int) (sum time.Duration) {
+	files, _ := filepath.Glob("/proc/self/task/*/schedstat")
+	if len(tids) > 0 {
+		files = nil
+		for _, tid := range tids {
+			files = append(files, fmt.Sprintf("/proc/self/task/%d/schedstat", tid))
+		}
+	}
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil {
+			ns, _, _ := strings.Cut(string(b), " ")
+			n, _ := strconv.ParseInt(ns, 10, 64)
+			sum += time.Duration(n)
+		}
+	}
+	return sum
+}
+
+// machineTime is what all processors have run, as /proc/stat says, to 10 ms.
+func machineTime() time.Duration {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	var sum int64
+	for i, f := range strings.Fields(line)[1:] {
+		if n, err := strconv.ParseInt(f, 10, 64); err == nil && i < 8 && i != 3 && i != 4 { // idle, iowait
+			sum += n
+		}
+	}
+	return time.Duration(sum) * 10 * time.Millisecond
+}
+
+// usage is a reading of every clock there is.
+type usage struct {
+	wall                    time.Time
+	accounted, host         time.Duration
+	threads, tasks, machine time.Duration
+}
+
+func (n *node) usage(accounts []*account, tids []int) (u usage) {
+	u.wall, u.machine, u.tasks = time.Now(), machineTime(), taskTime()
+	if len(tids) > 0 {
+		u.threads = taskTime(tids...)
+	}
+	for _, a := range accounts {
+		u.accounted += a.Usage().CPU
+	}
+	u.host = n.cpu.Host().CPU
+	return u
+}
+
+func (u usage) since(v usage) usage {
+	return usage{
+		time.Time{}.Add(u.wall.Sub(v.wall)), u.accounted - v.accounted, u.host - v.host, u.threads - v.threads, u.tasks - v.tasks, u.machine - v.machine,
+	}
+}
+
+// elapsed is for a difference.
+func (u usage) elapsed() time.Duration { return u.wall.Sub(time.Time{}) }
+
+// others is how many processors other processes had.
+func (u usage) others() float64 { return max(0, (u.machine-u.tasks).Seconds()/u.elapsed().Seconds()) }
+
+// guests measures limits as guests of the engine have them. Each is measured
+// twice: as guests run, on whatever thread Go has for them; and each on a thread of
+// its own, whose time /proc can be asked for.
+func guests(m bpf.Mechanism, length time.Duration) error {
+	ctx := context.Background()
+	probe := bpf.Open(bpf.Config{Mechanism: m})
+	ok, missing := probe.Mechanism() == m, probe.Missing()
+	if err := probe.Close(); err != nil {
+		return err
+	}
+	if !ok {
+		fmt.Printf("%-16s guests skipped: %v\n", m, missing[0])
+		return nil
+	}
+	for _, limits := range [][]int64{{50}, {100}, {500}, {1000}, {750, 750}} {
+		for _, pinned := range []bool{false, true} {
+			if err := limited(ctx, m, limits, length, pinned); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// pin has the guest stay on the thread that it calls from, and tells which that is.
+func pin(tid chan<- int) func(context.Context) {
+	return func(context.Context) {
+		runtime.LockOSThread()
+		tid <- unix.Gettid()
+	}
+}
+
+// limited has guests spin, each at its limit.
+func limited(ctx context.Context, m bpf.Mechanism, limits []int64, length time.Duration, pinned bool) error {
+	n, err := openNode(ctx, m)
+	if err != nil {
+		return err
+	}
+	var accounts []*account
+	var tids []int
+	sum := int64(0)
+	runtime.GC()
+	for _, milli := range limits {
+		code, call, tid := spin, func(context.Context) {}, make(chan int, 1)
+		if pinned {
+			code, call = callThenSpin, pin(tid)
+		}
+		_, a, err := n.start(ctx, code, milli, call)
+		if err != nil {
+			return err
+		}
+		if pinned {
+			tids = append(tids, <-tid)
+		}
+		accounts = append(accounts, a)
+		sum += milli
+	}
+	// From one time when the budget is spent to another: whole periods.
+	spent := func() {
+		seen := accounts[0].times()
+		for end := time.Now().Add(200 * time.Millisecond); accounts[0].times() == seen && time.Now().Before(end); {
+			time.Sleep(500 * time.Microsecond)
+		}
+	}
+	spent()
+	before := n.usage(accounts, tids)
+	time.Sleep(length)
+	spent()
+	u := n.usage(accounts, tids).since(before)
+	err = n.close(ctx)
+	var late []time.Duration
+	stats := cgroup.ThrottleStats{}
+	for _, a := range accounts {
+		late = append(late, a.late...)
+		s := a.Usage().Throttled
+		stats.Periods += s.Periods
+		stats.Throttled += s.Throttled
+	}
+	want := u.elapsed().Seconds() * float64(sum) / 1000
+	part := func(d time.Duration) float64 { return 100 * d.Seconds() / want }
+	how := fmt.Sprintf("all of the process's threads %.2f %%", part(u.tasks))
+	if pinned {
+		how = fmt.Sprintf("by /proc's time of their threads %.2f %%, of which Go's own work %.2f", part(u.threads), part(u.host))
+	}
+	fmt.Printf("%-16s guests at %v m: charged %.2f %% of it, %s; past the budget p50 %v p99 %v; %d of %d periods throttled; others had %.2f processors\n", m, limits,
+		part(u.accounted), how, percentile(late, 0.5), percentile(late, 0.99), stats.Throttled, stats.Periods, u.others())
+	return err
+}
+
+// kinds compares what guests are charged with what their threads have run.
+func kinds(m bpf.Mechanism, length time.Duration) error {
+	ctx := context.Background()
+	zero, err := os.Open("/dev/zero")
+	if err != nil {
+		return err
+	}
+	defer zero.Close()
+	buf := make([]byte, 4096)
+	for _, k := range []struct {
+		name string
+		call func(context.Context)
+	}{
+		{"spinning", nil},
+		{"sleeping 1 ms after 200 µs", func(ctx context.Context) {
+			work(200 * time.Microsecond)
+			b := ctx.(wasm.Blocking)
+			b.Leave()
+			time.Sleep(time.Millisecond)
+			b.Enter()
+		}},
+		{"host calls of 1 µs", func(context.Context) { _, _ = zero.Read(buf) }},
+	} {
+		n, err := openNode(ctx, m)
+		if err != nil {
+			return err
+		}
+		if n.cpu.Mechanism() != m {
+			return n.close(ctx)
+		}
+		runtime.GC()
+		tid := make(chan int, 1)
+		code, call := callThenSpin, pin(tid)
+		if k.call != nil {
+			first := true
+			code, call = calls, func(ctx context.Context) {
+				if first {
+					first = false
+					pin(tid)(ctx)
+				}
+				k.call(ctx)
+			}
+		}
+		i, a, err := n.start(ctx, code, 0, call)
+		if err != nil {
+			return err
+		}
+		tids, accounts := []int{<-tid}, []*account{a}
+		time.Sleep(100 * time.Millisecond)
+		before := n.usage(accounts, tids)
+		time.Sleep(length)
+		u := n.usage(accounts, tids).since(before)
+		part := func(d time.Duration) float64 { return 100 * d.Seconds() / u.threads.Seconds() }
+		fmt.Printf("%-16s %-28s its thread, by /proc, %8.1f ms; accounted %.2f %%: to the guest %.2f, to Go's own work on that thread %.2f\n", m, k.name,
+			1e3*u.threads.Seconds(), part(u.accounted+u.host), part(u.accounted), part(u.host))
+		i.Kill()
+		if err := errors.Join(n.close(ctx)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func percentile(s []time.Duration, p float64) time.Duration {
+	if len(s) == 0 {
+		return 0
+	}
+	slices.Sort(s)
+	return s[min(len(s)-1, int(p*float64(len(s))))].Round(10 * time.Microsecond)
+}
