@@ -184,6 +184,7 @@ func (e *Engine) newSpool(ctx context.Context) (*spool, error) {
 	if err != nil {
 		return nil, errors.Join(err, remove())
 	}
+	readFaster(cache)
 	r, err := e.newRuntime(ctx, cache)
 	if err != nil {
 		return nil, errors.Join(err, cache.Close(ctx), remove())

@@ -92,7 +92,8 @@ type Engine struct {
 	modules   map[string]*Module
 	instances map[*Instance]struct{}
 	runtimes  []wazero.Runtime
-	closers   []func() error // after the runtimes
+	hosts     map[string]map[string]api.FunctionDefinition // by host module and name; wazero makes it anew for each who asks
+	closers   []func() error                               // after the runtimes
 }
 
 // New returns an Engine with its host modules registered.
@@ -118,6 +119,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compilation cache: %w", err)
 	}
+	readFaster(cache)
 	e.cache = cache
 	if e.cached, err = e.newRuntime(ctx, cache); err != nil {
 		return nil, errors.Join(err, cache.Close(ctx))
@@ -150,6 +152,26 @@ func (e *Engine) newRuntime(ctx context.Context, cache wazero.CompilationCache) 
 	defer e.mu.Unlock()
 	e.runtimes = append(e.runtimes, r)
 	return r, nil
+}
+
+// hostFunction is the definition of a host's function; nil if there is none. All
+// runtimes have the same.
+func (e *Engine) hostFunction(module, name string) api.FunctionDefinition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	functions, known := e.hosts[module]
+	if !known {
+		host := e.cached.Module(module)
+		if host == nil {
+			return nil
+		}
+		functions = host.ExportedFunctionDefinitions()
+		if e.hosts == nil {
+			e.hosts = map[string]map[string]api.FunctionDefinition{}
+		}
+		e.hosts[module] = functions
+	}
+	return functions[name]
 }
 
 var errClosed = errors.New("wasm engine is closed")

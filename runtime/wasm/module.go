@@ -106,7 +106,7 @@ func (m *Module) compile(ctx context.Context, wasm []byte) error {
 	if err != nil {
 		return m.fail("not a valid WebAssembly module: " + explain(err))
 	}
-	if err := m.checkSignatures(runtime, code); err != nil {
+	if err := m.checkSignatures(code); err != nil {
 		return errors.Join(err, code.Close(ctx))
 	}
 	m.runtime, m.code, m.info = runtime, code, inspect(code)
@@ -121,12 +121,11 @@ func (m *Module) checkImports(imports []safepoint.Import) error {
 	var missing []string
 	seen := map[string]bool{}
 	for _, i := range imports {
-		host := m.engine.cached.Module(i.Module)
 		name := i.Name
 		if rename := m.engine.config.ImportName; rename != nil && i.Kind == "function" {
 			name = rename(i.Module, name, i.Params)
 		}
-		if i.Kind == "function" && host != nil && i.Module != safepoint.HostModule && host.ExportedFunctionDefinitions()[name] != nil {
+		if i.Kind == "function" && i.Module != safepoint.HostModule && m.engine.hostFunction(i.Module, name) != nil {
 			continue
 		}
 		what := i.Module + "." + i.Name
@@ -149,14 +148,13 @@ func (m *Module) checkImports(imports []safepoint.Import) error {
 	return m.fail(fmt.Sprintf("module imports %s%s, which wasmpod does not provide", strings.Join(missing, ", "), rest))
 }
 
-func (m *Module) checkSignatures(r wazero.Runtime, code wazero.CompiledModule) error {
+func (m *Module) checkSignatures(code wazero.CompiledModule) error {
 	for _, f := range code.ImportedFunctions() {
 		module, name, _ := f.Import()
-		host := r.Module(module)
-		if host == nil {
+		have := m.engine.hostFunction(module, name)
+		if have == nil {
 			continue // checked before
 		}
-		have := host.ExportedFunctionDefinitions()[name]
 		if want, got := signature(f), signature(have); want != got {
 			return m.fail(fmt.Sprintf("module imports %s.%s as %s, but it is %s", module, name, want, got))
 		}

@@ -92,7 +92,7 @@ func (m *Module) warm(ctx context.Context) bool {
 		code, err = e.lookup(ctx, e.cached, stub)
 	}
 	if err == nil {
-		if serr := m.checkSignatures(e.cached, code); serr != nil || !m.known(code) {
+		if serr := m.checkSignatures(code); serr != nil || !m.known(code) {
 			_ = code.Close(ctx)
 			err = errWarm // made by another version of us
 		}
@@ -119,8 +119,7 @@ func (m *Module) warm(ctx context.Context) bool {
 func (m *Module) known(code wazero.CompiledModule) bool {
 	for _, f := range code.ImportedFunctions() {
 		module, name, _ := f.Import()
-		host := m.engine.cached.Module(module)
-		if host == nil || host.ExportedFunctionDefinitions()[name] == nil {
+		if m.engine.hostFunction(module, name) == nil {
 			return false
 		}
 	}

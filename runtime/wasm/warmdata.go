@@ -1,27 +1,103 @@
 package wasm
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
+
+const (
+	// mergeGap is how far apart segments may be that are merged.
+	mergeGap = 4096
+	// mergeSlack is how much of gaps is written, beside as much as there is of data.
+	mergeSlack = 256 << 10
+)
+
+// segment is an active one of memory 0.
+type segment struct {
+	at   uint64
+	data []byte
+}
+
+func (s segment) end() uint64 { return s.at + uint64(len(s.data)) }
 
 // mergeData makes few large segments of many small ones, as Go's linker makes
-// them: wazero evaluates an expression for each. Memory that a module defines is
-// zero at first, so the gap between two segments may as well be written. It
-// returns nil, and the section is kept, where a segment is anything but bytes at
-// a constant place of memory 0, where they are not in ascending order, or where
-// one of them might not fit into memory: then what is written before the trap
-// would differ.
+// them (30,000 for a program that says hello): wazero evaluates an expression for
+// each, at every load and at every start. Memory that a module defines is zero at
+// first, so the gap between two segments may as well be written. It returns nil,
+// and the section is kept, where a segment is anything but bytes at a constant
+// place of memory 0, where one of them might not fit into memory (then what is
+// written before the trap would differ), or where merging gains nothing.
 func mergeData(content []byte, pages uint64) []byte {
-	// maxGap is what skipping a segment's header is worth.
-	const maxGap = 4096
-	c := cursor{b: content}
-	n := c.u32()
-	if c.bad || n < 2 || n > len(content) {
+	list := activeSegments(content, pages)
+	if len(list) < 2 {
 		return nil
 	}
-	type run struct {
-		at   uint64
-		data []byte
+	order := slices.Clone(list)
+	slices.SortStableFunc(order, func(a, b segment) int {
+		switch {
+		case a.at < b.at:
+			return -1
+		case a.at > b.at:
+			return 1
+		}
+		return 0
+	})
+	type run struct{ at, end uint64 }
+	runs := []run{{order[0].at, order[0].end()}}
+	room := uint64(len(content)) + mergeSlack
+	for _, s := range order[1:] {
+		last := &runs[len(runs)-1]
+		gap := s.at - min(s.at, last.end)
+		if gap > mergeGap || gap > room {
+			runs = append(runs, run{s.at, s.end()})
+			continue
+		}
+		room -= gap
+		last.end = max(last.end, s.end())
 	}
-	var runs []run
+	if len(runs) == len(list) {
+		return nil
+	}
+	// Written in their own order: of two that overlap the later one counts.
+	merged := make([]segment, len(runs))
+	for i, r := range runs {
+		merged[i] = segment{r.at, make([]byte, r.end-r.at)}
+	}
+	for _, s := range list {
+		i, found := slices.BinarySearchFunc(runs, s.at, func(r run, at uint64) int {
+			switch {
+			case r.at < at:
+				return -1
+			case r.at > at:
+				return 1
+			}
+			return 0
+		})
+		if !found {
+			i--
+		}
+		copy(merged[i].data[s.at-merged[i].at:], s.data)
+	}
+	out := binary.AppendUvarint(make([]byte, 0, len(content)), uint64(len(runs)))
+	for _, r := range merged {
+		out = append(out, 0, 0x41)
+		out = appendS32(out, int32(uint32(r.at)))
+		out = append(out, 0x0b)
+		out = binary.AppendUvarint(out, uint64(len(r.data)))
+		out = append(out, r.data...)
+	}
+	return out
+}
+
+// activeSegments decodes a data section. It returns nil where there are others
+// than those that mergeData merges.
+func activeSegments(content []byte, pages uint64) []segment {
+	c := cursor{b: content}
+	n := c.u32()
+	if c.bad || n > len(content) {
+		return nil
+	}
+	var list []segment
 	for range n {
 		if c.byte() != 0 || c.byte() != 0x41 { // active in memory 0, at i32.const
 			return nil
@@ -32,38 +108,15 @@ func mergeData(content []byte, pages uint64) []byte {
 		}
 		size := c.u32()
 		start := c.at
-		if c.skip(size); c.bad {
+		if c.skip(size); c.bad || at+uint64(size) > pages<<16 {
 			return nil
 		}
-		data := content[start:c.at]
-		if at+uint64(size) > pages<<16 {
-			return nil
-		}
-		if len(runs) > 0 {
-			last := &runs[len(runs)-1]
-			end := last.at + uint64(len(last.data))
-			switch {
-			case at < end:
-				return nil
-			case at-end <= maxGap:
-				last.data = append(append(last.data, make([]byte, at-end)...), data...)
-				continue
-			}
-		}
-		runs = append(runs, run{at, append([]byte(nil), data...)})
+		list = append(list, segment{at, content[start:c.at]})
 	}
 	if c.bad || c.at != len(content) {
 		return nil
 	}
-	out := binary.AppendUvarint(nil, uint64(len(runs)))
-	for _, r := range runs {
-		out = append(out, 0, 0x41)
-		out = appendS32(out, int32(uint32(r.at)))
-		out = append(out, 0x0b)
-		out = binary.AppendUvarint(out, uint64(len(r.data)))
-		out = append(out, r.data...)
-	}
-	return out
+	return list
 }
 
 // s32 reads a signed number as the address that it is.

@@ -53,8 +53,14 @@ func TestMergeData(t *testing.T) {
 		{"touching", segments(0, "ab", 2, "cd"), 1, 1},
 		{"far", segments(0, "ab", 40_000, "cd", 40_010, "ef"), 1, 2},
 		{"above 2 GiB", segments(-65536, "ab", -65000, "cd"), 65536, 1},
-		{"overlapping", segments(0, "abc", 2, "cd"), 1, -1},
-		{"descending", segments(10, "abc", 2, "cd"), 1, -1},
+		{"overlapping", segments(0, "abc", 2, "XYZ"), 1, 1},
+		{"overlapping, the earlier one later", segments(2, "XYZ", 0, "abc"), 1, 1},
+		{"one within another, which comes later", segments(2, "X", 0, "abcdef", 3, "Y"), 1, 1},
+		{"two of one place", segments(2, "old", 2, "n"), 1, 1},
+		{"descending", segments(10, "abc", 2, "cd"), 1, 1},
+		{"in no order", segments(40_000, "c", 10, "abc", 40_002, "d", 2, "cd"), 1, 2},
+		{"empty ones", segments(0, "", 65536, "", 9, "x"), 1, 2},
+		{"only empty ones, far apart", segments(0, "", 65536, ""), 1, -1},
 		{"out of bounds", segments(0, "abc", 65535, "cd"), 1, -1},
 		{"memory of another", segments(0, "ab", 10, "cd"), 0, -1},
 		{"one", segments(0, "ab"), 1, -1},
@@ -75,9 +81,27 @@ func TestMergeData(t *testing.T) {
 	}
 }
 
+// TestMergeDataBounds: a module that has a byte here and there must not become
+// thousands of times as large.
+func TestMergeDataBounds(t *testing.T) {
+	var list []any
+	for at := range 16_000 {
+		list = append(list, at*4000, "x")
+	}
+	content := segments(list...)
+	merged := mergeData(content, 1000)
+	if len(merged) > 2*len(content)+2*mergeSlack {
+		t.Errorf("%d bytes became %d", len(content), len(merged))
+	}
+	if merged != nil && !bytes.Equal(image(t, merged, 1000<<16), image(t, content, 1000<<16)) {
+		t.Error("another memory")
+	}
+}
+
 func FuzzMergeData(f *testing.F) {
 	f.Add(segments(0, "ab", 10, "cd"), uint8(1))
 	f.Add(segments(-65536, "ab", 10, "cd"), uint8(1))
+	f.Add(segments(20, "overlaps", 10, "everything before"), uint8(1))
 	f.Fuzz(func(t *testing.T, content []byte, pages uint8) {
 		p := uint64(pages % 4)
 		if merged := mergeData(content, p); merged != nil && !bytes.Equal(image(t, merged, int(p)<<16), image(t, content, int(p)<<16)) {
