@@ -27,8 +27,10 @@ type end struct {
 	full    bool // a writer of this end waits for room
 	starved bool // and memory was what there was none of
 
-	// Who reads and who writes, so that they can let go of conn.mu to copy.
+	// Held by who lets go of conn.mu to copy, and then also said under conn.mu: who
+	// copies little needs only that one.
 	reading, writing sync.Mutex
+	taking, putting  bool
 }
 
 // copyUnlocked is how much is copied without the lock: below, taking it twice
@@ -50,9 +52,22 @@ func roomy(e, p *end) bool {
 func (c *conn) send(side uint8, bufs [][]byte) (int, syscall.Errno) {
 	e, p := &c.ends[side], &c.ends[1-side]
 	want := vecLen(bufs)
+	if want <= copyUnlocked {
+		c.mu.Lock()
+		if !e.putting {
+			return c.sendLocked(e, p, bufs, want)
+		}
+		c.mu.Unlock() // what is being copied goes first
+	}
 	e.writing.Lock()
 	defer e.writing.Unlock()
 	c.mu.Lock()
+	return c.sendLocked(e, p, bufs, want)
+}
+
+// sendLocked is send with c.mu held, which it releases, and if it is for more than
+// copyUnlocked also e.writing.
+func (c *conn) sendLocked(e, p *end, bufs [][]byte, want int) (int, syscall.Errno) {
 	if errno := e.sendErr(); errno != none {
 		c.mu.Unlock()
 		return 0, errno
@@ -91,9 +106,11 @@ func (c *conn) send(side uint8, bufs [][]byte) (int, syscall.Errno) {
 		}
 		return c.sent(e, p, n, empty)
 	}
+	e.putting = true
 	c.mu.Unlock()
 	head, tail, n = chain(&v, room, payer)
 	c.mu.Lock()
+	e.putting = false
 	errno := e.sendErr()
 	if errno != none || p.refuses() {
 		(&queue{head: head, tail: tail}).clear()
@@ -183,20 +200,26 @@ func (c *conn) reset(e *end) {
 func (c *conn) recv(side uint8, bufs [][]byte, flags Flags) (int, syscall.Errno) {
 	e, p := &c.ends[side], &c.ends[1-side]
 	want := vecLen(bufs)
-	e.reading.Lock()
-	defer e.reading.Unlock()
 	c.mu.Lock()
+	if e.taking || min(want, e.in.n) > copyUnlocked {
+		c.mu.Unlock()
+		e.reading.Lock()
+		defer e.reading.Unlock()
+		c.mu.Lock()
+	}
 	if e.gone || e.in.n == 0 {
-		defer c.mu.Unlock()
-		return 0, e.recvErr()
+		errno := e.recvErr()
+		c.mu.Unlock()
+		return 0, errno
 	}
 	n := min(want, e.in.n)
 	v := vec{bufs: bufs}
 	v.skipEmpty()
 	head, tail := e.in.head, e.in.tail
 	end := tail.w // the writer goes on filling the last chunk behind it
-	unlocked := n > copyUnlocked
+	unlocked := n > copyUnlocked // then e.reading is held
 	if unlocked {
+		e.taking = true
 		c.mu.Unlock()
 	}
 	left := n
@@ -212,6 +235,7 @@ func (c *conn) recv(side uint8, bufs [][]byte, flags Flags) (int, syscall.Errno)
 	}
 	if unlocked {
 		c.mu.Lock()
+		e.taking = false
 	}
 	var wake *Socket
 	if flags&Peek == 0 && n > 0 {

@@ -65,6 +65,7 @@ func (d *deadline) stop() {
 // of its synctest bubble, and is used again by whoever waits next.
 type waiter struct {
 	ch   chan struct{}
+	self Waker // w itself
 	next *waiter
 }
 
@@ -91,6 +92,7 @@ func (ws *waiters) get() *waiter {
 	ws.mu.Unlock()
 	if w == nil {
 		w = &waiter{ch: make(chan struct{}, 1)}
+		w.self = w
 	}
 	return w
 }

@@ -30,7 +30,7 @@ func (e *endpoint) wait(d *deadline, w *waiter) bool {
 
 func (e *endpoint) watch() *waiter {
 	w := e.idle.get()
-	e.s.Watch(w)
+	e.s.watch(&w.self)
 	return w
 }
 

@@ -52,8 +52,10 @@ type Socket struct {
 	dgram    *datagrams    // of a datagram socket
 	outsider bool          // ports are not ours: see DialFrom
 
+	// Who watches: mostly one, a guest.
+	sole     atomic.Pointer[Waker]
 	watchMu  sync.Mutex
-	watchers []Waker
+	watchers []Waker // others
 	watched  atomic.Int32
 }
 
@@ -314,14 +316,25 @@ func (s *Socket) Ready() (readable, writable bool, nbytes int, hangup bool) {
 // Look at Ready after Watch, not before. A waker that is watching already is
 // watching twice.
 func (s *Socket) Watch(w Waker) {
+	s.watch(&w)
+}
+
+// watch is Watch by who has a place to remember w at.
+func (s *Socket) watch(w *Waker) {
+	if s.sole.CompareAndSwap(nil, w) {
+		return
+	}
 	s.watchMu.Lock()
-	s.watchers = append(s.watchers, w)
+	s.watchers = append(s.watchers, *w)
 	s.watched.Store(int32(len(s.watchers)))
 	s.watchMu.Unlock()
 }
 
 // Unwatch undoes one Watch.
 func (s *Socket) Unwatch(w Waker) {
+	if sole := s.sole.Load(); sole != nil && *sole == w && s.sole.CompareAndSwap(sole, nil) {
+		return
+	}
 	s.watchMu.Lock()
 	defer s.watchMu.Unlock()
 	for i, o := range s.watchers {
@@ -339,7 +352,10 @@ func (s *Socket) Unwatch(w Waker) {
 
 // wake wakes the watchers. It must be called without locks.
 func (s *Socket) wake() {
-	// Whoever watches after this load will see the change that was made before.
+	// Whoever watches after these loads will see the change that was made before.
+	if sole := s.sole.Load(); sole != nil {
+		(*sole).Wake()
+	}
 	if s.watched.Load() == 0 {
 		return
 	}

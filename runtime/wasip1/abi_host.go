@@ -261,6 +261,17 @@ func (p *Process) iovecsOf(m memory, ptr, count uint32) ([][]byte, Errno) {
 	}
 	bufs := p.iovecs[:0]
 	room := uint32(maxTransfer)
+	if count == 1 { // as good as always
+		b, errno := m.bytes(le32(list), le32(list[4:]))
+		if errno != 0 {
+			return nil, errno
+		}
+		if uint64(len(b)) > uint64(room) {
+			b = b[:room]
+		}
+		p.iovecs = append(bufs, b)
+		return p.iovecs, 0
+	}
 	for ; len(list) > 0; list = list[8:] {
 		b, errno := m.bytes(le32(list), le32(list[4:]))
 		if errno != 0 {

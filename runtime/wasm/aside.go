@@ -66,12 +66,17 @@ type kept struct {
 // ParkAside implements [Aside].
 func (c *guestContext) ParkAside(restart func(context.Context, *uint64)) {
 	i := c.instance
-	able := i.aside.able && !i.handling && stackInUse(i.entry) <= mostAside
+	able := i.aside.able && !i.handling
 	if i.turn.park(able) {
 		return
 	}
 	if able && i.turn.aside.asked {
-		i.putAside(restart)
+		if stackInUse(i.entry) <= mostAside {
+			i.putAside(restart)
+		}
+		i.turn.aside.asked = false
+		c.Park() // it stays
+		return
 	}
 	i.killed()
 }
