@@ -83,8 +83,8 @@ type Pruned struct {
 }
 
 // Prune removes images of the store at Root that are not needed any more, and
-// downloads, unpacked layers and blobs that belong to no image. Running
-// containers do not mind.
+// downloads, unpacked layers and blobs that belong to no image. Layers that a
+// running container shows stay until it has ended.
 func (s *Service) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	l, lock, err := s.lockStore(ctx)
 	if err != nil {
@@ -276,6 +276,10 @@ func (l *layout) sweepUsed(keep map[v1.Hash]bool) {
 			if _, ok := keep[v1.Hash{Algorithm: "sha256", Hex: e.Name()}]; ok {
 				continue
 			}
+			lock, busy := leaseAll(filepath.Join(dir, e.Name()))
+			if busy {
+				continue // a container shows it
+			}
 			// Away in one step: what lies under a name is complete.
 			away := filepath.Join(l.dir, tmpDir, "gone-"+strings.TrimPrefix(e.Name(), "."))
 			_ = os.MkdirAll(filepath.Dir(away), 0o755)
@@ -283,6 +287,7 @@ func (l *layout) sweepUsed(keep map[v1.Hash]bool) {
 			if os.Rename(filepath.Join(dir, e.Name()), away) == nil {
 				_ = os.RemoveAll(away)
 			}
+			lock.release()
 		}
 	}
 }

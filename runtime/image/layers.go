@@ -358,8 +358,16 @@ func (s *Service) adoptLayer(from string, h v1.Hash) error {
 		if _, err := readRecords(to, s.limits); err == nil {
 			return nil // somebody was faster
 		}
-		// Away in one step: a reader never sees half of it under its name.
-		if err := os.Rename(to, from+".old"); err != nil {
+		// Away in one step: a reader never sees half of it under its name. What a
+		// container shows is left for a later sweep.
+		away := from + ".old"
+		lock, busy := leaseAll(to)
+		if busy {
+			away = to + "-" + filepath.Base(filepath.Dir(from))
+		}
+		err := os.Rename(to, away)
+		lock.release()
+		if err != nil {
 			return fmt.Errorf("image store: %w", err)
 		}
 	}

@@ -41,6 +41,7 @@ type node struct {
 	children map[string]*node
 	target   string // of a symlink
 	mode     int64
+	uid, gid int
 	mtime    time.Time
 	file     *fileBody // shared by hard links
 }
@@ -50,6 +51,7 @@ type fileBody struct {
 	layer, record int
 	size          int64
 	mode          int64
+	uid, gid      int
 	mtime         time.Time
 	module        error  // nil: starts like a core module
 	digest        string // of modules
@@ -117,12 +119,13 @@ func (t *tree) add(hdr *layerRecord, layer, record int) error {
 	}
 	if hdr.Type == tar.TypeDir && name == "" {
 		t.root.mode, t.root.mtime = hdr.Mode, hdr.mtime()
+		t.root.uid, t.root.gid = hdr.UID, hdr.GID
 		return nil
 	}
 	if name == "" {
 		return fmt.Errorf("the record %q would replace the root directory", clip(hdr.Name))
 	}
-	n := &node{layer: layer, mode: hdr.Mode, mtime: hdr.mtime()}
+	n := &node{layer: layer, mode: hdr.Mode, uid: hdr.UID, gid: hdr.GID, mtime: hdr.mtime()}
 	switch hdr.Type {
 	case tar.TypeDir:
 		n.kind, n.children = dirNode, map[string]*node{}
@@ -163,6 +166,7 @@ func (t *tree) add(hdr *layerRecord, layer, record int) error {
 	}
 	if old := dir.children[base]; old != nil && old.kind == dirNode && n.kind == dirNode {
 		old.mode, old.mtime, old.layer = n.mode, n.mtime, layer
+		old.uid, old.gid = n.uid, n.gid
 		return nil
 	}
 	dir.children[base] = n
@@ -178,7 +182,7 @@ func (t *tree) file(hdr *layerRecord, layer, record int) (nodeKind, *fileBody, e
 		return fileNode, nil, fmt.Errorf("%w: the image has more than %d bytes", errTooLarge, t.lim.imageBytes)
 	}
 	t.bytes += hdr.Size
-	f := &fileBody{layer: layer, record: record, size: hdr.Size, mode: hdr.Mode, mtime: hdr.mtime(), crc: hdr.CRC, digest: hdr.Digest}
+	f := &fileBody{layer: layer, record: record, size: hdr.Size, mode: hdr.Mode, uid: hdr.UID, gid: hdr.GID, mtime: hdr.mtime(), crc: hdr.CRC, digest: hdr.Digest}
 	if hdr.NotModule != "" {
 		f.module = errors.New(hdr.NotModule)
 	}

@@ -39,7 +39,11 @@ var errNoStore = errors.New("no image store is configured")
 // fileLock is a held flock.
 type fileLock struct{ f *os.File }
 
-func (l fileLock) release() { l.f.Close() }
+func (l fileLock) release() {
+	if l.f != nil {
+		l.f.Close()
+	}
+}
 
 // tryLock locks the file at path, or says that somebody else has.
 func tryLock(path string) (lock fileLock, busy bool, err error) {

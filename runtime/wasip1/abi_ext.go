@@ -131,8 +131,8 @@ func fdStatGet(_ context.Context, p *Process, m memory, a []uint64) Errno {
 		return errno
 	}
 	o := p.owner
-	if fd, _, ok := hostFD(d.file); ok {
-		o = ownerOf(fd, &st)
+	if f, _, ok := pin(d.file); ok {
+		_, o, _ = f.stat()
 	}
 	putStat(b, &st, o)
 	return 0
@@ -148,10 +148,9 @@ func pathStatGet(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 	if errno != 0 {
 		return errno
 	}
-	ok, errno := p.pinned(ctx, dir, path, f, func(fd int, at *place) Errno {
-		st, errno := hostStat(fd)
+	ok, errno := p.pinned(ctx, dir, path, f, func(f pinned, at *place) Errno {
+		st, o, errno := f.stat()
 		if errno == 0 {
-			o := ownerOf(fd, &st)
 			st.dev = at.mnt.guestDev(st.dev)
 			putStat(b, &st, o)
 		}
@@ -178,54 +177,54 @@ func (p *Process) pathArguments(m memory, a []uint64, right uint64) (base, strin
 
 // fd_chmod(fd, mode)
 func fdChmod(_ context.Context, p *Process, _ memory, a []uint64) Errno {
-	return p.changeFD(a[0], func(fd int) Errno { return p.changeMode(fd, uint32(a[1])) })
+	return p.changeFD(a[0], func(f pinned) Errno { return p.changeMode(f, uint32(a[1])) })
 }
 
 // path_chmod(fd, flags, path, path_len, mode)
 func pathChmod(ctx context.Context, p *Process, m memory, a []uint64) Errno {
-	return p.changePath(ctx, m, a, func(fd int) Errno {
-		if st, errno := hostStat(fd); errno != 0 || st.filetype == filetypeSymlink {
+	return p.changePath(ctx, m, a, func(f pinned) Errno {
+		if st, _, errno := f.stat(); errno != 0 || st.filetype == filetypeSymlink {
 			return orElse(errno, ErrnoNOTSUP)
 		}
-		return p.changeMode(fd, uint32(a[4]))
+		return p.changeMode(f, uint32(a[4]))
 	})
 }
 
 // fd_chown(fd, uid, gid)
 func fdChown(_ context.Context, p *Process, _ memory, a []uint64) Errno {
-	return p.changeFD(a[0], func(fd int) Errno { return p.changeOwner(fd, uint32(a[1]), uint32(a[2])) })
+	return p.changeFD(a[0], func(f pinned) Errno { return p.changeOwner(f, uint32(a[1]), uint32(a[2])) })
 }
 
 // path_chown(fd, flags, path, path_len, uid, gid)
 func pathChown(ctx context.Context, p *Process, m memory, a []uint64) Errno {
-	return p.changePath(ctx, m, a, func(fd int) Errno { return p.changeOwner(fd, uint32(a[4]), uint32(a[5])) })
+	return p.changePath(ctx, m, a, func(f pinned) Errno { return p.changeOwner(f, uint32(a[4]), uint32(a[5])) })
 }
 
-func (p *Process) changeFD(fd uint64, change func(fd int) Errno) Errno {
+func (p *Process) changeFD(fd uint64, change func(f pinned) Errno) Errno {
 	d, errno := p.fds.get(uint32(fd))
 	if errno != 0 {
 		return errno
 	}
-	host, readOnly, ok := hostFD(d.file)
+	f, readOnly, ok := pin(d.file)
 	switch {
 	case !ok && d.file.filetype() == filetypeDirectory, ok && readOnly:
 		return ErrnoROFS
 	case !ok:
 		return ErrnoPERM
 	}
-	return change(host)
+	return change(f)
 }
 
-func (p *Process) changePath(ctx context.Context, m memory, a []uint64, change func(fd int) Errno) Errno {
+func (p *Process) changePath(ctx context.Context, m memory, a []uint64, change func(f pinned) Errno) Errno {
 	dir, path, f, errno := p.pathArguments(m, a, rightPathFilestatSetTimes)
 	if errno != 0 {
 		return errno
 	}
-	ok, errno := p.pinned(ctx, dir, path, f, func(fd int, at *place) Errno {
+	ok, errno := p.pinned(ctx, dir, path, f, func(f pinned, at *place) Errno {
 		if at.readOnly() {
 			return ErrnoROFS
 		}
-		return change(fd)
+		return change(f)
 	})
 	if !ok {
 		return ErrnoPERM // a device, or a directory of the mount table
@@ -264,8 +263,8 @@ func fdStatfsGet(_ context.Context, p *Process, m memory, a []uint64) Errno {
 		return errno
 	}
 	st := noStatfs()
-	if fd, readOnly, ok := hostFD(d.file); ok {
-		if st, errno = hostStatfs(fd); errno != 0 {
+	if f, readOnly, ok := pin(d.file); ok {
+		if st, errno = f.statfs(); errno != 0 {
 			return errno
 		}
 		st.readOnly = st.readOnly || readOnly
@@ -285,8 +284,8 @@ func pathStatfsGet(ctx context.Context, p *Process, m memory, a []uint64) Errno 
 		return errno
 	}
 	st := noStatfs()
-	_, errno = p.pinned(ctx, dir, path, f, func(fd int, at *place) (errno Errno) {
-		st, errno = hostStatfs(fd)
+	_, errno = p.pinned(ctx, dir, path, f, func(f pinned, at *place) (errno Errno) {
+		st, errno = f.statfs()
 		st.readOnly = st.readOnly || at.readOnly()
 		return errno
 	})

@@ -22,6 +22,11 @@ func (d *openDir) stat() (filestat, Errno) {
 	if d.at.fd == fdVirtual {
 		return d.ns.statVirtual(d.at.node), 0
 	}
+	if d.at.ov != nil {
+		st := d.at.ov.stat(d.at.dir)
+		st.dev = d.at.mnt.dev
+		return st, 0
+	}
 	st, errno := hostStat(d.at.fd)
 	st.dev = d.at.mnt.guestDev(st.dev)
 	return st, errno
@@ -35,7 +40,7 @@ func (d *openDir) allocate(int64, int64) Errno                       { return Er
 func (d *openDir) setSize(int64) Errno                               { return ErrnoBADF }
 
 func (d *openDir) sync() Errno {
-	if d.at.fd == fdVirtual {
+	if d.at.fd < 0 {
 		return 0
 	}
 	return retry(func() error { return unix.Fsync(d.at.fd) })
@@ -45,11 +50,14 @@ func (d *openDir) setTimes(t timesUpdate) Errno {
 	if d.at.fd == fdVirtual || d.at.mnt.readOnly {
 		return ErrnoROFS
 	}
+	if d.at.ov != nil {
+		return d.at.ov.setTimes(d.at.dir, t)
+	}
 	return hostSetTimes(d.at.fd, t)
 }
 
 func (d *openDir) close() Errno {
-	if d.at.fd != fdVirtual {
+	if d.at.fd >= 0 {
 		hostClose(d.at.fd)
 	}
 	return 0
@@ -89,6 +97,8 @@ type dirReader struct {
 	pending []byte // the part of raw not yet decoded
 	missing []*node
 	host    bool // the host has more entries, maybe
+	overlay bool // the overlay has, after last
+	last    string
 }
 
 // entry returns entry number i; ok is false at the end.
@@ -184,7 +194,8 @@ func (d *openDir) rewind() Errno {
 			return 1
 		})
 	}
-	if r.host = d.at.fd != fdVirtual; r.host {
+	r.overlay, r.last = d.at.ov != nil, ""
+	if r.host = d.at.fd >= 0; r.host {
 		return hostRewindDir(d.at.fd)
 	}
 	return 0
@@ -220,11 +231,15 @@ func (d *openDir) next(ctx context.Context) (e dirent, ok bool, errno Errno) {
 		if e.name == "." || e.name == ".." || e.ino == 0 {
 			continue
 		}
-		if child := d.at.node.child(e.name); child != nil {
-			r.missing = slices.DeleteFunc(r.missing, func(n *node) bool { return n == child })
-			e = d.ns.dirent(child)
+		return d.mounted(e), true, 0
+	}
+	if r.overlay {
+		name, n, ok := d.at.ov.next(d.at.dir, r.last)
+		if ok {
+			r.last = name
+			return d.mounted(dirent{name: name, ino: n.ino, filetype: n.filetype}), true, 0
 		}
-		return e, true, 0
+		r.overlay = false
 	}
 	if len(r.missing) == 0 {
 		return dirent{}, false, 0
@@ -232,6 +247,17 @@ func (d *openDir) next(ctx context.Context) (e dirent, ok bool, errno Errno) {
 	n := r.missing[0]
 	r.missing = slices.Delete(r.missing, 0, 1)
 	return d.ns.dirent(n), true, 0
+}
+
+// mounted is an entry, or what is mounted on it.
+func (d *openDir) mounted(e dirent) dirent {
+	child := d.at.node.child(e.name)
+	if child == nil {
+		return e
+	}
+	r := &d.list
+	r.missing = slices.DeleteFunc(r.missing, func(n *node) bool { return n == child })
+	return d.ns.dirent(child)
 }
 
 // dirent is how a node of the mount table appears in its directory.

@@ -10,6 +10,13 @@ import (
 
 const secret = "the host's secret"
 
+// rootKinds are what a container's root can be: a directory of the host, and an
+// overlay that shows one.
+var rootKinds = map[string]func(t testing.TB, dir string) FS{
+	"directory": func(_ testing.TB, dir string) FS { return rootFS(dir) },
+	"overlay":   func(t testing.TB, dir string) FS { return overlayFS(overlayOf(t, dir)) },
+}
+
 // jail is a container's root with a secret beside it.
 func jail(t *testing.T) (root, outside string) {
 	t.Helper()
@@ -39,8 +46,14 @@ func unharmed(t *testing.T, outside string) {
 }
 
 func TestEscapeByPath(t *testing.T) {
+	for name, root := range rootKinds {
+		t.Run(name, func(t *testing.T) { testEscapeByPath(t, root) })
+	}
+}
+
+func testEscapeByPath(t *testing.T, rootFS func(t testing.TB, dir string) FS) {
 	root, outside := jail(t)
-	c := newCaller(t, ProcessConfig{Root: rootFS(root)})
+	c := newCaller(t, ProcessConfig{Root: rootFS(t, root)})
 	c.want(0, "path_create_directory", 3, "d")
 	if _, errno := c.open(3, "d", int(oflagDirectory)); errno != ErrnoISDIR {
 		t.Errorf("opening a directory for writing: %v", errno)
@@ -97,6 +110,12 @@ func TestEscapeByPath(t *testing.T) {
 }
 
 func TestEscapeByLink(t *testing.T) {
+	for name, root := range rootKinds {
+		t.Run(name, func(t *testing.T) { testEscapeByLink(t, root) })
+	}
+}
+
+func testEscapeByLink(t *testing.T, rootFS func(t testing.TB, dir string) FS) {
 	root, outside := jail(t)
 	// Links that the host put there, or an image: a guest may make the same.
 	for name, target := range map[string]string{
@@ -127,7 +146,7 @@ func TestEscapeByLink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := newCaller(t, ProcessConfig{Root: rootFS(root)})
+	c := newCaller(t, ProcessConfig{Root: rootFS(t, root)})
 	sub, errno := c.openRead(3, "d", int(oflagDirectory))
 	if errno != 0 {
 		t.Fatal(errno)
@@ -253,8 +272,14 @@ func TestEscapeByRace(t *testing.T) {
 // TestDeepPaths keeps the number of open host directories small and the time
 // of hostile paths bounded.
 func TestDeepPaths(t *testing.T) {
+	for name, root := range rootKinds {
+		t.Run(name, func(t *testing.T) { testDeepPaths(t, root) })
+	}
+}
+
+func testDeepPaths(t *testing.T, rootFS func(t testing.TB, dir string) FS) {
 	root := t.TempDir()
-	c := newCaller(t, ProcessConfig{Root: rootFS(root)})
+	c := newCaller(t, ProcessConfig{Root: rootFS(t, root)})
 	path := "x"
 	for range 500 {
 		c.want(0, "path_create_directory", 3, path)

@@ -37,6 +37,8 @@ type Mount struct {
 	Beneath string
 	// ReadOnly answers EROFS to everything that would change the mount.
 	ReadOnly bool
+	// Overlay is shown in the place of Host.
+	Overlay *Overlay
 	// Device makes this a device node; Host and ReadOnly are ignored then.
 	Device Device
 }
@@ -61,7 +63,7 @@ type mount struct {
 	dev      uint64 // what filestat shows, distinct per mount
 	hostDev  uint64
 	readOnly bool
-	fd       int // host directory, open until the namespace closes; fdVirtual for a device
+	dirRef   // open until the namespace closes; virtual for a device
 	base     string
 	device   Device
 }
@@ -72,7 +74,7 @@ func (m *mount) isDir() bool { return m.device == 0 && m.base == "" }
 // able to tell mounts apart even if they are on one host file system, and the
 // file systems of one mount if there are several.
 func (m *mount) guestDev(host uint64) uint64 {
-	if host == m.hostDev {
+	if host == m.hostDev || m.ov != nil {
 		return m.dev
 	}
 	return m.dev<<48 ^ host
@@ -118,7 +120,7 @@ func openFS(fs FS) (*namespace, error) {
 
 func (ns *namespace) close() {
 	for _, m := range ns.mounts {
-		if m.fd != fdVirtual {
+		if m.fd >= 0 {
 			hostClose(m.fd)
 		}
 	}
@@ -133,11 +135,18 @@ func (ns *namespace) add(m Mount) error {
 	if !path.IsAbs(m.GuestPath) || strings.ContainsRune(m.GuestPath, 0) {
 		return fmt.Errorf("guest path %q is not absolute", m.GuestPath)
 	}
-	open := &mount{dev: uint64(len(ns.mounts)) + 1, readOnly: m.ReadOnly, device: m.Device, fd: fdVirtual}
-	if m.Device != 0 {
+	open := &mount{dev: uint64(len(ns.mounts)) + 1, readOnly: m.ReadOnly, device: m.Device, dirRef: virtualDir}
+	switch {
+	case m.Device != 0:
 		open.readOnly = false
-	} else if err := open.openHost(m.Host, m.Beneath); err != nil {
-		return err
+	case m.Overlay != nil:
+		if err := open.openOverlay(m.Overlay, m.Beneath); err != nil {
+			return err
+		}
+	default:
+		if err := open.openHost(m.Host, m.Beneath); err != nil {
+			return err
+		}
 	}
 	ns.mounts = append(ns.mounts, open) // from here on close closes it
 	guest := path.Clean(m.GuestPath)
@@ -171,6 +180,29 @@ func (m *mount) openHost(host, beneath string) (err error) {
 		return errno
 	}
 	m.hostDev = st.dev
+	return nil
+}
+
+// openOverlay finds the part of an overlay that is mounted.
+func (m *mount) openOverlay(o *Overlay, beneath string) error {
+	m.dirRef = dirRef{fdOverlay, o, o.root}
+	if beneath == "" {
+		return nil
+	}
+	p, errno := o.resolve(beneath, followAlways)
+	if errno == 0 {
+		var st filestat
+		if st, errno = p.statAt(p.component()); errno == 0 {
+			if st.filetype != filetypeDirectory {
+				m.dirRef, m.base = p.dirRef, p.name
+				return nil
+			}
+			m.dirRef, errno = p.openDir(p.component())
+		}
+	}
+	if errno != 0 {
+		return &os.PathError{Op: "open", Path: beneath, Err: errno}
+	}
 	return nil
 }
 
@@ -329,22 +361,22 @@ func (ns *namespace) prepare(at, name string, dir bool) (link string, _ error) {
 		return "", nil
 	}
 	defer p.release()
-	if p.name == "" || p.fd < 0 {
+	if p.name == "" || p.virtual() || p.isDevice() {
 		return "", nil
 	}
-	st, errno := hostStatAt(p.fd, p.name)
+	st, errno := p.statAt(p.name)
 	switch {
 	case errno == 0 && st.filetype == filetypeSymlink:
-		target, errno := hostReadlink(p.fd, p.name)
+		target, errno := p.readlink(p.name)
 		if errno != 0 {
 			return "", errno
 		}
 		return target, nil
 	case errno == ErrnoNOENT && !p.mnt.readOnly:
 		if dir {
-			hostMkdir(p.fd, p.name)
-		} else if fd, errno := hostOpen(p.fd, p.name, openFlags{write: true, create: true, excl: true}); errno == 0 {
-			hostClose(fd)
+			p.mkdir(p.name, owner{})
+		} else if f, _, errno := p.open(p.name, openFlags{write: true, create: true, excl: true}, owner{}, p.mnt); errno == 0 {
+			f.close()
 		}
 	}
 	return "", nil

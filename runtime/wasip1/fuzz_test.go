@@ -29,14 +29,18 @@ func FuzzHostCall(f *testing.F) {
 		for _, v := range []uint64{3, 1, 16, 5, 3, 5, 1<<30 - 1, 1<<30 - 1, 128} {
 			args = binary.LittleEndian.AppendUint64(args, v)
 		}
+		f.Add(uint16(i), args, []byte("over/a/file/../link/\x10\x00\x00\x00"))
 		f.Add(uint16(i), args, []byte("link/../up/file/dir/\x10\x00\x00\x00\x08\x00\x00\x00"))
 	}
 	root, outside := fuzzJail(f)
+	// What the host's root has below /over is an overlay's.
+	over := NewOverlay(OverlayConfig{Lower: lowerOf(f, root), Dir: f.TempDir(), MemoryBytes: 64 << 10})
+	f.Cleanup(over.Close)
 	c := newCaller(f, ProcessConfig{
 		Args:   []string{"a", "b"},
 		Env:    []string{"A=b"},
 		Stdin:  strings.NewReader("some input"),
-		Root:   FS{Mounts: append([]Mount{{GuestPath: "/", Host: root}, {GuestPath: "/ro/deep", Host: outside, ReadOnly: true}}, Devices()...)},
+		Root:   FS{Mounts: append([]Mount{{GuestPath: "/", Host: root}, {GuestPath: "/ro/deep", Host: outside, ReadOnly: true}, {GuestPath: "/over", Overlay: over}}, Devices()...)},
 		MaxFDs: 64,
 
 		Network: newFakeNet(), Hostname: "host", Groups: []uint32{1, 2},

@@ -97,3 +97,14 @@ func hostStatfs(fd int) (statfs, Errno) {
 		files: st.Files, ffree: st.Ffree, namelen: uint64(st.Namelen), readOnly: st.Flags&unix.ST_RDONLY != 0,
 	}, errno
 }
+
+// hostCopyRange copies between files without the bytes passing through here,
+// where their file system can; n is 0 and no error if not.
+func hostCopyRange(from int, in *int64, to int, out *int64, length int) (n int, err error) {
+	for {
+		if n, err = unix.CopyFileRange(from, in, to, out, length, 0); err != unix.EINTR {
+			break
+		}
+	}
+	return max(n, 0), err
+}

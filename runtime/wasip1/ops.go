@@ -26,7 +26,7 @@ func (ns *namespace) stat(p *place) (filestat, Errno) {
 	case p.virtual():
 		return filestat{}, ErrnoNOENT
 	}
-	st, errno := hostStatAt(p.fd, p.component())
+	st, errno := p.statAt(p.component())
 	if errno != 0 {
 		return filestat{}, errno
 	}
@@ -55,7 +55,7 @@ func (ns *namespace) create(p *place) Errno {
 	case p.virtual():
 		return ErrnoROFS
 	case p.readOnly():
-		if _, errno := hostStatAt(p.fd, p.name); errno != ErrnoNOENT {
+		if _, errno := p.statAt(p.name); errno != ErrnoNOENT {
 			return orElse(errno, ErrnoEXIST)
 		}
 		return ErrnoROFS
@@ -71,7 +71,7 @@ func (ns *namespace) change(p *place) Errno {
 	case p.virtual():
 		return ErrnoNOENT
 	case p.readOnly():
-		_, errno := hostStatAt(p.fd, p.component())
+		_, errno := p.statAt(p.component())
 		return orElse(errno, ErrnoROFS)
 	}
 	return 0
@@ -131,34 +131,17 @@ func (p *Process) openPath(ctx context.Context, b base, path string, a openArgs)
 		case a.write || creat || a.oflags&oflagTrunc != 0:
 			return nil, ErrnoISDIR
 		}
-		return &openDir{ns: p.ns, at: base{fd: fdVirtual, node: at.node, path: w.guestPath()}}, 0
+		return &openDir{ns: p.ns, at: base{dirRef: virtualDir, node: at.node, path: w.guestPath()}}, 0
 	}
-	// Whether a file is new matters only where its owner has to be noted.
-	made := creat && p.owner != (owner{}) && !at.readOnly()
-	if made {
-		_, missing := hostStatAt(at.fd, at.component())
-		made = missing == ErrnoNOENT
+	opened, dir, errno := openAt(&at, a, wantDir, p.owner)
+	if errno == 0 && opened == nil {
+		opened = &openDir{ns: p.ns, at: base{dirRef: dir, node: at.node, mnt: at.mnt, path: w.guestPath()}}
 	}
-	fd, errno := openAt(&at, a, wantDir)
-	if errno != 0 {
-		return nil, errno
-	}
-	if made {
-		hostSetOwner(fd, p.owner)
-	}
-	st, errno := hostStat(fd)
-	if errno != 0 {
-		hostClose(fd)
-		return nil, errno
-	}
-	if st.filetype == filetypeDirectory {
-		return &openDir{ns: p.ns, at: base{fd: fd, node: at.node, mnt: at.mnt, path: w.guestPath()}}, 0
-	}
-	return newHostFile(fd, st.filetype, at.mnt), 0
+	return opened, errno
 }
 
-// openAt opens a place of a host directory.
-func openAt(at *place, a openArgs, wantDir bool) (fd int, errno Errno) {
+// openAt opens a place of a mount: a file, or else a directory.
+func openAt(at *place, a openArgs, wantDir bool, who owner) (file, dirRef, Errno) {
 	flags := openFlags{
 		read:      a.read,
 		write:     a.write,
@@ -171,23 +154,26 @@ func openAt(at *place, a openArgs, wantDir bool) (fd int, errno Errno) {
 		dsync:     a.fdflags&fdflagDsync != 0,
 	}
 	if !at.readOnly() || !flags.write && !flags.create && !flags.trunc {
-		return hostOpen(at.fd, at.component(), flags)
+		return at.open(at.component(), flags, who, at.mnt)
 	}
-	st, errno := hostStatAt(at.fd, at.component())
+	st, errno := at.statAt(at.component())
 	switch {
-	case errno == ErrnoNOENT && flags.create:
-		return -1, ErrnoROFS
 	case errno != 0:
-		return -1, errno
 	case flags.create && flags.excl:
-		return -1, ErrnoEXIST
+		errno = ErrnoEXIST
 	case st.filetype == filetypeDirectory:
-		return -1, ErrnoISDIR
+		errno = ErrnoISDIR
 	case flags.write || flags.trunc:
-		return -1, ErrnoROFS
+		errno = ErrnoROFS
+	}
+	if errno == ErrnoNOENT && flags.create {
+		errno = ErrnoROFS
+	}
+	if errno != 0 {
+		return nil, virtualDir, errno
 	}
 	flags.create = false
-	return hostOpen(at.fd, at.component(), flags)
+	return at.open(at.component(), flags, who, at.mnt)
 }
 
 func (p *Process) makeDirectory(ctx context.Context, b base, path string) Errno {
@@ -199,14 +185,7 @@ func (p *Process) makeDirectory(ctx context.Context, b base, path string) Errno 
 	if errno := p.ns.create(&at); errno != 0 {
 		return errno
 	}
-	errno = hostMkdir(at.fd, at.name)
-	if errno == 0 && p.owner != (owner{}) {
-		if fd, errno := hostPin(at.fd, at.name); errno == 0 {
-			hostSetOwner(fd, p.owner)
-			hostClose(fd)
-		}
-	}
-	return errno
+	return at.mkdir(at.name, p.owner)
 }
 
 func (p *Process) removeDirectory(ctx context.Context, b base, path string) Errno {
@@ -221,7 +200,7 @@ func (p *Process) removeDirectory(ctx context.Context, b base, path string) Errn
 	if errno := p.ns.change(&at); errno != 0 {
 		return errno
 	}
-	return hostRmdir(at.fd, at.name)
+	return at.rmdir(at.name)
 }
 
 func (p *Process) unlinkFile(ctx context.Context, b base, path string) Errno {
@@ -243,9 +222,9 @@ func (p *Process) unlinkFile(ctx context.Context, b base, path string) Errno {
 	if errno := p.ns.change(&at); errno != 0 {
 		return errno
 	}
-	errno = hostUnlink(at.fd, at.name)
+	errno = at.unlink(at.name)
 	if errno == ErrnoPERM { // POSIX lets hosts say so for a directory
-		if st, e := hostStatAt(at.fd, at.name); e == 0 && st.filetype == filetypeDirectory {
+		if st, e := at.statAt(at.name); e == 0 && st.filetype == filetypeDirectory {
 			return ErrnoISDIR
 		}
 	}
@@ -279,13 +258,13 @@ func (p *Process) rename(ctx context.Context, from base, fromPath string, to bas
 		return ErrnoROFS
 	}
 	if old.slash || dst.slash {
-		if st, errno := hostStatAt(old.fd, old.name); errno != 0 {
+		if st, errno := old.statAt(old.name); errno != 0 {
 			return errno
 		} else if st.filetype != filetypeDirectory {
 			return ErrnoNOTDIR
 		}
 	}
-	return hostRename(old.fd, old.name, dst.fd, dst.name)
+	return old.rename(old.name, dst.dirRef, dst.name)
 }
 
 func (p *Process) link(ctx context.Context, from base, fromPath string, f follow, to base, toPath string) Errno {
@@ -307,7 +286,7 @@ func (p *Process) link(ctx context.Context, from base, fromPath string, f follow
 	if errno := p.ns.create(&dst); errno != 0 {
 		return errno
 	}
-	if _, errno := hostStatAt(dst.fd, dst.name); errno != ErrnoNOENT {
+	if _, errno := dst.statAt(dst.name); errno != ErrnoNOENT {
 		return orElse(errno, ErrnoEXIST)
 	}
 	switch {
@@ -318,7 +297,7 @@ func (p *Process) link(ctx context.Context, from base, fromPath string, f follow
 	case st.filetype == filetypeDirectory:
 		return ErrnoPERM
 	}
-	return hostLink(old.fd, old.name, dst.fd, dst.name)
+	return old.link(old.name, dst.dirRef, dst.name)
 }
 
 func (p *Process) symlink(ctx context.Context, target string, b base, path string) Errno {
@@ -336,12 +315,12 @@ func (p *Process) symlink(ctx context.Context, target string, b base, path strin
 	if at.slash {
 		return noEntryWithSlash(&at)
 	}
-	return hostSymlink(target, at.fd, at.name)
+	return at.symlink(target, at.name, p.owner)
 }
 
 // noEntryWithSlash refuses to make something that is no directory at "name/".
 func noEntryWithSlash(at *place) Errno {
-	if _, errno := hostStatAt(at.fd, at.name); errno != 0 {
+	if _, errno := at.statAt(at.name); errno != 0 {
 		return errno
 	}
 	return ErrnoEXIST
@@ -362,7 +341,7 @@ func (p *Process) readlink(ctx context.Context, b base, path string) (string, Er
 		_, errno := p.ns.stat(&at)
 		return "", orElse(errno, ErrnoINVAL)
 	}
-	return hostReadlink(at.fd, at.name)
+	return at.readlink(at.name)
 }
 
 func (p *Process) statPath(ctx context.Context, b base, path string, f follow) (filestat, Errno) {
@@ -389,5 +368,5 @@ func (p *Process) setTimesPath(ctx context.Context, b base, path string, f follo
 	case at.readOnly():
 		return ErrnoROFS
 	}
-	return hostSetTimesAt(at.fd, at.component(), t)
+	return at.setTimesAt(at.component(), t)
 }

@@ -53,12 +53,11 @@ func ownerOf(fd int, st *filestat) owner {
 }
 
 // changeOwner is fchown(2), which wasmpod may carry out only in part.
-func (p *Process) changeOwner(fd int, uid, gid uint32) Errno {
-	st, errno := hostStat(fd)
+func (p *Process) changeOwner(f pinned, uid, gid uint32) Errno {
+	_, was, errno := f.stat()
 	if errno != 0 {
 		return errno
 	}
-	was := ownerOf(fd, &st)
 	want := was
 	if uid != keepID {
 		want.uid = uid
@@ -75,24 +74,24 @@ func (p *Process) changeOwner(fd int, uid, gid uint32) Errno {
 	if want == was {
 		return 0
 	}
-	return hostSetOwner(fd, want)
+	return f.setOwner(want)
 }
 
 // changeMode is fchmod(2).
-func (p *Process) changeMode(fd int, mode uint32) Errno {
+func (p *Process) changeMode(f pinned, mode uint32) Errno {
 	const permissions, setUser, setGroup = 0o7777, 0o4000, 0o2000
-	st, errno := hostStat(fd)
+	st, who, errno := f.stat()
 	if errno != 0 {
 		return errno
 	}
-	if p.owner.uid != 0 && p.owner.uid != ownerOf(fd, &st).uid {
+	if p.owner.uid != 0 && p.owner.uid != who.uid {
 		return ErrnoPERM
 	}
 	mode &= permissions &^ setUser
 	if st.filetype != filetypeDirectory {
 		mode &^= setGroup
 	}
-	return hostChmod(fd, mode)
+	return f.chmod(mode)
 }
 
 // statfs is what a guest learns about a file system.
@@ -101,23 +100,25 @@ type statfs struct {
 	readOnly                                                  bool
 }
 
-// hostFD returns the host's descriptor of an open file, and whether it lies in a
-// read-only mount.
-func hostFD(f file) (fd int, readOnly, ok bool) {
+// pin is an open file as one whose attributes can be changed, and whether it lies
+// in a read-only mount. It stays open; ok is false for what lies in no mount.
+func pin(f file) (p pinned, readOnly, ok bool) {
 	switch f := f.(type) {
 	case *hostFile:
-		return f.fd, f.mnt.readOnly, true
+		return pinned{fd: f.fd}, f.mnt.readOnly, true
+	case *overlayFile:
+		return pinned{fd: fdOverlay, ov: f.o, n: f.n}, f.mnt.readOnly, true
 	case *openDir:
 		if f.at.fd != fdVirtual {
-			return f.at.fd, f.at.mnt.readOnly, true
+			return pinned{fd: f.at.fd, ov: f.at.ov, n: f.at.dir}, f.at.mnt.readOnly, true
 		}
 	}
-	return fdVirtual, true, false
+	return pinned{fd: fdVirtual}, true, false
 }
 
-// pinned calls op with a descriptor of what a path names, which it can only ask
-// about or change the attributes of. It returns false for what is not the host's.
-func (p *Process) pinned(ctx context.Context, b base, path string, f follow, op func(fd int, at *place) Errno) (ok bool, errno Errno) {
+// pinned calls op with what a path names, to ask about it or to change its
+// attributes. It returns false for what lies in no mount.
+func (p *Process) pinned(ctx context.Context, b base, path string, f follow, op func(f pinned, at *place) Errno) (ok bool, errno Errno) {
 	at, errno := p.walker(ctx).resolve(b, path, f)
 	if errno != 0 {
 		return true, errno
@@ -129,10 +130,10 @@ func (p *Process) pinned(ctx context.Context, b base, path string, f follow, op 
 	if at.isDevice() || at.virtual() {
 		return false, 0
 	}
-	fd, errno := hostPin(at.fd, at.component())
+	held, errno := at.pin(at.component())
 	if errno != 0 {
 		return true, errno
 	}
-	defer hostClose(fd)
-	return true, op(fd, &at)
+	defer held.close()
+	return true, op(held, &at)
 }

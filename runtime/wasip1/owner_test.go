@@ -17,8 +17,15 @@ func (c *caller) stat(path string, flags int) (mode, uid, gid uint32) {
 
 const keep = 1<<32 - 1
 
-// SEC-04: modes are the host's, owners are virtual where they cannot be real.
+// SEC-04: modes are the host's, owners are virtual where they cannot be real. In an
+// overlay both are its own.
 func TestModeAndOwner(t *testing.T) {
+	for name, root := range rootKinds {
+		t.Run(name, func(t *testing.T) { testModeAndOwner(t, root) })
+	}
+}
+
+func testModeAndOwner(t *testing.T, rootFS func(t testing.TB, dir string) FS) {
 	root, ro := t.TempDir(), t.TempDir()
 	for _, f := range []string{root + "/f", ro + "/f"} {
 		if err := os.WriteFile(f, nil, 0o640); err != nil {
@@ -28,7 +35,8 @@ func TestModeAndOwner(t *testing.T) {
 	if err := os.Symlink("f", filepath.Join(root, "link")); err != nil {
 		t.Fatal(err)
 	}
-	fs := FS{Mounts: append([]Mount{{GuestPath: "/", Host: root}, {GuestPath: "/ro", Host: ro, ReadOnly: true}}, Devices()...)}
+	fs := rootFS(t, root)
+	fs.Mounts = append(fs.Mounts, Mount{GuestPath: "/ro", Host: ro, ReadOnly: true})
 	c := newCaller(t, ProcessConfig{Root: fs})
 	if mode, uid, gid := c.stat("f", 0); mode != 0o100640 || uid != 0 || gid != 0 {
 		t.Errorf("%o %d:%d", mode, uid, gid)

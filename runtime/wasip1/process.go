@@ -182,7 +182,7 @@ func NewProcess(c ProcessConfig) (_ *Process, err error) {
 	p.fds.insert(descriptor{file: p.stdout, rights: writing})
 	p.fds.insert(descriptor{file: p.stderr, rights: writing})
 	root := ns.base()
-	if root.fd != fdVirtual {
+	if root.fd >= 0 {
 		// A descriptor of its own: listing it must not disturb the mount's.
 		if root.fd, _ = hostOpen(root.fd, ".", openFlags{read: true, directory: true}); root.fd < 0 {
 			if c.Files == nil {

@@ -38,10 +38,10 @@ func (t *table) room(host bool) Errno {
 // lets this process open.
 func usesHost(f file) bool {
 	switch f := f.(type) {
-	case *hostFile:
+	case *hostFile, *overlayFile:
 		return true
 	case *openDir:
-		return f.at.fd != fdVirtual
+		return f.at.fd >= 0
 	}
 	return false
 }

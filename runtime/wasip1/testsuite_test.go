@@ -48,12 +48,14 @@ func TestWASITestsuite(t *testing.T) {
 			if why := notHere[name]; why != "" {
 				t.Skipf("skipped: %s", why)
 			}
-			runTestsuite(t, wasm)
+			for kind, root := range rootKinds {
+				t.Run(kind, func(t *testing.T) { runTestsuite(t, wasm, root) })
+			}
 		})
 	}
 }
 
-func runTestsuite(t *testing.T, wasm string) {
+func runTestsuite(t *testing.T, wasm string, rootFS func(t testing.TB, dir string) FS) {
 	spec := testsuiteSpec{}
 	text, err := os.ReadFile(strings.TrimSuffix(wasm, ".wasm") + ".json")
 	if err == nil {
@@ -77,7 +79,7 @@ func runTestsuite(t *testing.T, wasm string) {
 		if err := os.MkdirAll(filepath.Join(root, "writeable"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		c.Root = FS{Mounts: []Mount{{GuestPath: "/", Host: root}}}
+		c.Root = rootFS(t, root)
 	}
 	r := run(t, context.Background(), wasm, c)
 	if r.code != spec.ExitCode ||

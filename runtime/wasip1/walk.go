@@ -25,16 +25,16 @@ const (
 
 // base is the directory in which a walk starts.
 type base struct {
-	fd   int    // host directory, or fdVirtual
+	dirRef
 	node *node  // its place in the mount table, if it has one
 	mnt  *mount // nil if fd is fdVirtual
 	path string // guest path; "/" is the root
 }
 
-// place is where a path ends: one component of an open host directory. The
+// place is where a path ends: one component of an open directory. The
 // name "" is the directory itself.
 type place struct {
-	fd    int // host directory, or fdVirtual
+	dirRef
 	owned bool
 	name  string
 	mnt   *mount // the mount of fd, or what is mounted at the place; nil for a virtual directory
@@ -57,7 +57,7 @@ func (p *place) component() string {
 	return p.name
 }
 
-// virtual: the place has no host directory, it may not even exist.
+// virtual: the place is in no mount, it may not even exist.
 func (p *place) virtual() bool { return p.fd == fdVirtual && !p.isDevice() }
 
 func (p *place) isDevice() bool { return p.mnt != nil && p.mnt.device != 0 }
@@ -67,7 +67,7 @@ func (p *place) readOnly() bool { return p.mnt == nil || p.mnt.readOnly }
 
 // frame is a directory on the way.
 type frame struct {
-	fd    int
+	dirRef
 	owned bool
 	name  string
 	node  *node
@@ -189,18 +189,18 @@ func (w *walk) resolve(b base, guest string, f follow) (p place, errno Errno) {
 			if !child.mnt.isDir() {
 				return place{}, ErrnoNOTDIR
 			}
-			w.push(frame{fd: child.mnt.fd, name: name, node: child, mnt: child.mnt})
+			w.push(frame{dirRef: child.mnt.dirRef, name: name, node: child, mnt: child.mnt})
 			rest = after
 			continue
 		case top.fd == fdVirtual:
 			switch {
 			case child != nil && last:
 				w.tail = name
-				return place{fd: fdVirtual, node: child, slash: more}, 0
+				return place{dirRef: virtualDir, node: child, slash: more}, 0
 			case child != nil:
-				w.push(frame{fd: fdVirtual, name: name, node: child})
+				w.push(frame{dirRef: virtualDir, name: name, node: child})
 			case last:
-				return place{fd: fdVirtual, name: name, slash: more}, 0
+				return place{dirRef: virtualDir, name: name, slash: more}, 0
 			default:
 				return place{}, ErrnoNOENT
 			}
@@ -209,8 +209,8 @@ func (w *walk) resolve(b base, guest string, f follow) (p place, errno Errno) {
 		case last && child != nil:
 			// A node of the mount table is a directory whatever the host has.
 			w.tail = name
-			if st, errno := hostStatAt(top.fd, name); errno != 0 || st.filetype != filetypeDirectory {
-				return place{fd: fdVirtual, node: child, slash: more}, 0
+			if st, errno := top.statAt(name); errno != 0 || st.filetype != filetypeDirectory {
+				return place{dirRef: virtualDir, node: child, slash: more}, 0
 			}
 			return w.place(name, child, more), 0
 		case last:
@@ -218,19 +218,19 @@ func (w *walk) resolve(b base, guest string, f follow) (p place, errno Errno) {
 				return w.place(name, nil, more), 0
 			}
 			var errno Errno
-			if target, errno = hostReadlink(top.fd, name); errno != 0 {
+			if target, errno = top.readlink(name); errno != 0 {
 				return w.place(name, nil, more), 0 // not a link, or nothing there
 			}
 		default:
-			fd, errno := hostOpenDir(top.fd, name)
+			dir, errno := top.openDir(name)
 			switch {
 			case errno == 0:
-				w.push(frame{fd: fd, owned: true, name: name, node: child, mnt: top.mnt})
+				w.push(frame{dirRef: dir, owned: dir.fd >= 0, name: name, node: child, mnt: top.mnt})
 			case child != nil:
-				w.push(frame{fd: fdVirtual, name: name, node: child})
+				w.push(frame{dirRef: virtualDir, name: name, node: child})
 			case errno == ErrnoNOTDIR || errno == ErrnoLOOP:
 				var notLink Errno
-				if target, notLink = hostReadlink(top.fd, name); notLink != 0 {
+				if target, notLink = top.readlink(name); notLink != 0 {
 					return place{}, ErrnoNOTDIR
 				}
 			default:
@@ -282,7 +282,7 @@ func (w *walk) step() Errno {
 func (w *walk) restart(b base) {
 	w.closeFrames(0)
 	w.start = b
-	w.frames = append(w.frames, frame{fd: b.fd, node: b.node, mnt: b.mnt})
+	w.frames = append(w.frames, frame{dirRef: b.dirRef, node: b.node, mnt: b.mnt})
 }
 
 // closeFrames closes and drops the frames from i on.
@@ -361,7 +361,7 @@ func (w *walk) here() (place, Errno) {
 func (w *walk) place(name string, n *node, slash bool) place {
 	w.tail = name
 	top := &w.frames[len(w.frames)-1]
-	p := place{fd: top.fd, owned: top.owned, name: name, mnt: top.mnt, node: n, slash: slash}
+	p := place{dirRef: top.dirRef, owned: top.owned, name: name, mnt: top.mnt, node: n, slash: slash}
 	if top.owned {
 		top.owned = false
 		w.held--
@@ -371,18 +371,14 @@ func (w *walk) place(name string, n *node, slash bool) place {
 
 // mountedPlace is the place of what is mounted at n.
 func (n *node) mountedPlace(slash bool) place {
-	p := place{fd: fdVirtual, mnt: n.mnt, node: n, slash: slash}
-	if n.mnt.device == 0 {
-		p.fd, p.name = n.mnt.fd, n.mnt.base
-	}
-	return p
+	return place{dirRef: n.mnt.dirRef, name: n.mnt.base, mnt: n.mnt, node: n, slash: slash}
 }
 
 // base is the container's root directory.
 func (ns *namespace) base() base {
-	b := base{fd: fdVirtual, node: ns.root, mnt: ns.root.mnt, path: "/"}
+	b := base{dirRef: virtualDir, node: ns.root, mnt: ns.root.mnt, path: "/"}
 	if b.mnt != nil {
-		b.fd = b.mnt.fd
+		b.dirRef = b.mnt.dirRef
 	}
 	return b
 }

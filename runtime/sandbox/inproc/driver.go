@@ -71,6 +71,7 @@ type Connection struct {
 type Driver struct {
 	cfg    Config
 	setups setups
+	roots  roots
 }
 
 // New returns a Driver.
@@ -103,6 +104,7 @@ func (d *Driver) Create(ctx context.Context, pod *corev1.Pod, attempt int) (sand
 	s := &podSandbox{
 		cfg:     d.cfg,
 		setups:  d.setups,
+		roots:   &d.roots,
 		pod:     pod,
 		id:      fmt.Sprintf("%s-%d", pod.UID, attempt),
 		dir:     filepath.Join(d.cfg.Root, string(pod.UID)),
@@ -127,6 +129,7 @@ func (d *Driver) Create(ctx context.Context, pod *corev1.Pod, attempt int) (sand
 type podSandbox struct {
 	cfg    Config
 	setups setups
+	roots  *roots
 	pod    *corev1.Pod
 	id     string
 	dir    string

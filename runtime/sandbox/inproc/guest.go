@@ -48,10 +48,11 @@ type guest struct {
 	commands *commands
 	streams  *streams
 	programs programs
-	network  *guestNetwork // nil on the host's network
-	memory   *wasm.Account // of everything that the container holds
-	disk     disk
-	cpu      *bpf.Account // nil if nobody counts; set once
+	network  *guestNetwork   // nil on the host's network
+	memory   *wasm.Account   // of everything that the container holds
+	overlay  *wasip1.Overlay // its root
+	letGo    func()          // of the image's files; nil: it holds none
+	cpu      *bpf.Account    // nil if nobody counts; set once
 
 	mu       sync.Mutex
 	instance *wasm.Instance  // nil until Start
@@ -119,13 +120,16 @@ func (g *guest) create(ctx context.Context) error {
 	if err := volume.RemoveAll(g.dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(g.root(), 0o755); err != nil {
+	if err := os.MkdirAll(g.upper(), 0o755); err != nil {
 		return err
 	}
 	img := image.Image{Ref: g.config.ImageRef, ID: g.config.ImageID, Module: g.config.Module}
-	if err := cfg.Images.Unpack(ctx, img, g.root()); err != nil {
+	root, letGo, err := g.sandbox.roots.acquire(ctx, cfg.Images, img, filepath.Join(g.dir, "image"))
+	if err != nil {
 		return err
 	}
+	g.letGo = letGo
+	g.overlay = wasip1.NewOverlay(wasip1.OverlayConfig{Lower: root.lower, Dir: g.upper(), Account: g.memory})
 	fs, err := g.files()
 	if err != nil {
 		return err
@@ -234,7 +238,6 @@ func (w *liveWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (g *guest) root() string               { return filepath.Join(g.dir, "root") }
 func (g *guest) etc(name string) string     { return filepath.Join(g.dir, "etc", name) }
 func (g *guest) terminationLog() string     { return filepath.Join(g.dir, "termination-log") }
 func (g *guest) ID() string                 { return g.id }
@@ -261,7 +264,7 @@ func (g *guest) files() (wasip1.FS, error) {
 	// Later mounts shadow earlier ones: a volume at /dev hides the devices, but a
 	// volume at /etc still gets the pod's hosts file, unless the manifest mounts
 	// something at that very path (VOL-34).
-	mounts := append([]wasip1.Mount{{GuestPath: "/", Host: g.root(), ReadOnly: g.config.ReadOnlyRootFS}}, wasip1.Devices()...)
+	mounts := append([]wasip1.Mount{{GuestPath: "/", Overlay: g.overlay, ReadOnly: g.config.ReadOnlyRootFS}}, wasip1.Devices()...)
 	taken := make(map[string]bool)
 	for _, m := range g.config.Mounts {
 		mount, err := g.mount(m)
@@ -287,7 +290,8 @@ func (g *guest) files() (wasip1.FS, error) {
 		return wasip1.FS{}, err
 	}
 	mounts = append(mounts, wasip1.Mount{GuestPath: path.Clean("/" + g.config.TerminationMessagePath), Host: g.terminationLog()})
-	return wasip1.FS{Mounts: mounts}, g.makePlaces(mounts)
+	g.makePlaces(mounts)
+	return wasip1.FS{Mounts: mounts}, nil
 }
 
 // mount finds where a mount's volume lies on this host.
@@ -306,31 +310,6 @@ func (g *guest) mount(m container.Mount) (wasip1.Mount, error) {
 		mount.Host, mount.Beneath = part.Root, part.Name
 	}
 	return mount, nil
-}
-
-// makePlaces makes the directories that mounts and the working directory need
-// in the private root, through os.Root: the image may hold any symbolic link.
-// What the image does not allow is left out; the mount table has the mount all
-// the same.
-func (g *guest) makePlaces(mounts []wasip1.Mount) error {
-	root, err := os.OpenRoot(g.root())
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	dirs := []string{"tmp", g.config.WorkingDir}
-	for _, m := range mounts {
-		dirs = append(dirs, path.Dir(m.GuestPath))
-	}
-	for _, dir := range dirs {
-		if dir = strings.Trim(path.Clean(dir), "/"); dir != "" {
-			_ = root.MkdirAll(dir, 0o755)
-		}
-	}
-	if info, err := root.Lstat("tmp"); err == nil && info.IsDir() {
-		return root.Chmod("tmp", 0o1777)
-	}
-	return nil
 }
 
 // Start implements sandbox.Container.
@@ -470,6 +449,12 @@ func (g *guest) release() error {
 	g.closeStreams()
 	if g.cpu != nil {
 		g.cpu.Close() // its usage stays
+	}
+	if g.overlay != nil {
+		g.overlay.Close()
+	}
+	if g.letGo != nil {
+		g.letGo()
 	}
 	return volume.RemoveAll(g.dir)
 }

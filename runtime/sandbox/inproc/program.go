@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path"
 	"strings"
 	"sync"
@@ -74,7 +72,7 @@ func (g *guest) lookUp(ctx context.Context, command []string) (program, error) {
 }
 
 // find opens the file that a command names.
-func (g *guest) find(command string) (f *os.File, name string, err error) {
+func (g *guest) find(command string) (f *wasip1.File, name string, err error) {
 	shown := clip(command, engineMessageBytes)
 	if strings.Contains(command, "/") {
 		name = command
@@ -125,12 +123,8 @@ func (g *guest) isOwn(command string) bool {
 
 // load reads a file: either a module, compiled, or the words of a script's
 // interpreter. It closes the file.
-func (g *guest) load(ctx context.Context, f *os.File) (_ *wasm.Module, interpreter []string, _ error) {
+func (g *guest) load(ctx context.Context, f *wasip1.File) (_ *wasm.Module, interpreter []string, _ error) {
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
 	head := make([]byte, maxShebang)
 	n, err := io.ReadFull(f, head)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
@@ -151,7 +145,7 @@ func (g *guest) load(ctx context.Context, f *os.File) (_ *wasm.Module, interpret
 	if !bytes.HasPrefix(head, []byte("\x00asm\x01\x00\x00\x00")) {
 		return nil, nil, errFormat
 	}
-	m, err := g.programs.module(ctx, g.sandbox.cfg.Engine, info, io.NewSectionReader(f, 0, maxProgram+1))
+	m, err := g.programs.module(ctx, g.sandbox.cfg.Engine, f.ID(), io.NewSectionReader(f, 0, maxProgram+1))
 	return m, nil, err
 }
 
@@ -168,22 +162,16 @@ type programs struct {
 }
 
 type loaded struct {
-	info   fs.FileInfo
+	id     wasip1.FileID
 	module *wasm.Module
-}
-
-// unchanged: what is written to a file changes one of these.
-func (l loaded) unchanged(info fs.FileInfo) bool {
-	return os.SameFile(l.info, info) && l.info.Size() == info.Size() && l.info.ModTime().Equal(info.ModTime()) &&
-		changeTime(l.info) == changeTime(info)
 }
 
 // module compiles the module in a file, by the digest of its content. The caller
 // releases it.
-func (p *programs) module(ctx context.Context, engine *wasm.Engine, info fs.FileInfo, r io.Reader) (*wasm.Module, error) {
+func (p *programs) module(ctx context.Context, engine *wasm.Engine, id wasip1.FileID, r io.Reader) (*wasm.Module, error) {
 	p.mu.Lock()
 	for _, l := range p.list {
-		if l.unchanged(info) {
+		if l.id == id {
 			digest := l.module.Digest()
 			p.mu.Unlock()
 			// It is there already, or was let go of just now.
@@ -203,7 +191,7 @@ func (p *programs) module(ctx context.Context, engine *wasm.Engine, info fs.File
 	}
 	kept, err := compile(ctx, engine, digest, func() ([]byte, error) { return b, nil })
 	if err == nil {
-		p.keep(loaded{info, kept})
+		p.keep(loaded{id, kept})
 	}
 	return m, nil
 }

@@ -1,0 +1,115 @@
+package inproc
+
+import (
+	"context"
+	"path"
+	"path/filepath"
+	"sync"
+
+	"github.com/wasmpod/wasmpod/runtime/image"
+	"github.com/wasmpod/wasmpod/runtime/wasip1"
+)
+
+// roots are the files of the images that containers run from, each once however
+// many they are. The zero value is ready.
+type roots struct {
+	mu     sync.Mutex
+	images map[string]*imageRoot // by ID, those whose contents lie in the store
+}
+
+// imageRoot is one of them.
+type imageRoot struct {
+	lower *wasip1.Lower
+	files *image.Root
+
+	users int        // guarded by roots.mu
+	ready sync.Mutex // held by whoever makes it
+}
+
+// acquire returns the files of an image; copies is where they are copied to if
+// they lie in no store. The caller releases them.
+func (r *roots) acquire(ctx context.Context, images *image.Service, img image.Image, copies string) (root *imageRoot, release func(), err error) {
+	r.mu.Lock()
+	if r.images == nil {
+		r.images = make(map[string]*imageRoot)
+	}
+	root = r.images[img.ID]
+	if root == nil {
+		root = &imageRoot{}
+		r.images[img.ID] = root
+	}
+	root.users++
+	r.mu.Unlock()
+	release = sync.OnceFunc(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if root.users--; root.users > 0 {
+			return
+		}
+		if r.images[img.ID] == root {
+			delete(r.images, img.ID)
+		}
+		if root.files != nil {
+			root.files.Close()
+		}
+	})
+
+	root.ready.Lock()
+	defer root.ready.Unlock()
+	if root.lower != nil {
+		return root, release, nil
+	}
+	files, err := images.Root(ctx, img, copies)
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	lower, err := lowerOf(files)
+	switch {
+	case err != nil:
+		files.Close()
+		release()
+		return nil, nil, err
+	case !files.Shared: // copied for one container, which removes the copies
+		release()
+		return &imageRoot{lower: lower}, func() {}, nil
+	}
+	root.files, root.lower = files, lower
+	return root, release, nil
+}
+
+// lowerOf shows files of an image.
+func lowerOf(files *image.Root) (*wasip1.Lower, error) {
+	lower := wasip1.NewLower()
+	contents := make(map[*image.RootContent]*wasip1.LowerContent)
+	for _, f := range files.Files {
+		e := wasip1.LowerEntry{Name: f.Name, Mode: f.Mode, UID: f.UID, GID: f.GID, MTime: f.MTime, Target: f.Target}
+		if f.Content != nil {
+			if contents[f.Content] == nil {
+				contents[f.Content] = &wasip1.LowerContent{Path: f.Content.Path, Size: f.Content.Size, Check: f.Content.Check}
+			}
+			e.Content = contents[f.Content]
+		}
+		if err := lower.Add(e); err != nil {
+			return nil, err
+		}
+	}
+	return lower, nil
+}
+
+// upper is where the container's changes go that are too large for memory.
+func (g *guest) upper() string { return filepath.Join(g.dir, "upper") }
+
+// makePlaces makes the directories that mounts and the working directory need in
+// the private root. What the image does not allow is left out; the mount table has
+// the mount all the same.
+func (g *guest) makePlaces(mounts []wasip1.Mount) {
+	dirs := []string{"tmp", g.config.WorkingDir}
+	for _, m := range mounts {
+		dirs = append(dirs, path.Dir(m.GuestPath))
+	}
+	for _, dir := range dirs {
+		_ = g.overlay.MkdirAll(dir, 0o755)
+	}
+	_ = g.overlay.Chmod("tmp", 0o1777)
+}
