@@ -20,9 +20,10 @@ func (r *Runtime) running(pod types.UID) (*podworker.Worker, error) {
 }
 
 // UpdatePod changes a pod to pod, which has its UID, as far as a living pod may be
-// changed (MAN-27): its labels and annotations, a shorter active deadline, and the
-// cpu and memory of its containers, which are resized in place or by a restart, as
-// their resizePolicy says (RES-20). It returns before that is done; the status says
+// changed (MAN-27): its labels and annotations, a shorter active deadline, images,
+// which restart their containers (MAIN-04), and the cpu and memory of its
+// containers, which are resized in place or by a restart, as their resizePolicy says
+// (RES-20). It returns before that is done; the status says
 // how far it is.
 func (r *Runtime) UpdatePod(pod *corev1.Pod) error {
 	w, err := r.running(pod.UID)

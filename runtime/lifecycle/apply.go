@@ -32,6 +32,7 @@ func (o Observed) Apply(pod *corev1.Pod, f Fact) (Observed, []Event) {
 		o.Ending = Ending{Cause: Completed, At: a.at, Grace: gracePeriod(pod)}
 	}
 	a.endSync()
+	a.redefined()
 	a.refresh()
 	a.askUnready()
 	a.announce()
@@ -121,6 +122,7 @@ func (a *applying) fold(f Fact) {
 	case ContainerStarted:
 		a.attempt(f.Container, func(spec *corev1.Container, c *Container) {
 			c.instance(f.ID)
+			c.tried(f.SpecImage, spec)
 			c.State, c.StartedAt = ContainerRunning, f.At
 			if c.Resources = f.Resources; c.Resources == nil {
 				c.Resources = &spec.Resources
@@ -312,6 +314,7 @@ func (a *applying) imageFailed(f ImageFailed, spec *corev1.Container, c *Contain
 	}
 	f.Message = clean(f.Message)
 	c.Waiting = Waiting{Reason: f.Reason, Message: f.Message, At: f.At}
+	c.tried(f.Image, spec)
 	failed := func(what string) { a.event(spec, corev1.EventTypeWarning, "Failed", what) }
 	switch f.Reason {
 	case reasonErrImageNever:
@@ -323,17 +326,25 @@ func (a *applying) imageFailed(f ImageFailed, spec *corev1.Container, c *Contain
 		failed("Error: " + f.Reason)
 		c.Waiting.Then = reasonImagePullBackOff
 		c.Waiting.BackOff = fmt.Sprintf("Back-off pulling image %q: %s: %s", f.Image, f.Reason, f.Message)
-		pull := a.o.Pulls[spec.Image].fail(f.At, spec.ImagePullPolicy == corev1.PullAlways)
+		pull := a.o.Pulls[c.Tried].fail(f.At, spec.ImagePullPolicy == corev1.PullAlways)
 		a.pullBackOff(spec, f.Image)
-		c.retry(pull.Until())
 		if a.o.Pulls == nil {
 			a.o.Pulls = map[string]Pull{}
 		}
-		a.o.Pulls[spec.Image] = pull
+		a.o.Pulls[c.Tried] = pull
+		if c.catchUp(spec) {
+			c.retry(time.Time{})
+			return
+		}
+		c.retry(pull.Until())
 		a.blockOthers(spec, *c, f.Image)
 		return
 	}
 	failed("Error: " + f.Reason)
+	if c.catchUp(spec) {
+		c.retry(time.Time{})
+		return
+	}
 	c.retry(f.At.Add(retryDelay))
 }
 
@@ -441,6 +452,9 @@ func (a *applying) ended(spec *corev1.Container, c *Container, t Termination) {
 	}
 	c.PostStart, c.Stop, c.Started, c.Ready = HookAbsent, nil, false, false
 	a.trackers(spec.Name, probes.Tracker.Stopped)
+	if c.catchUp(spec) {
+		c.Backoff = 0
+	}
 	if !c.Again && restarts(a.pod, spec, *c) && !a.o.ending() && !a.o.Resetting && !a.triggers(spec, t.ExitCode) {
 		if delay := c.backOff(t.FinishedAt); delay > 0 {
 			a.crashLoop(spec, c, delay)

@@ -97,6 +97,7 @@ type Container struct {
 	CreatedID string    `json:"createdID,omitempty"` // created, not yet started
 	Image     string    `json:"image,omitempty"`
 	ImageID   string    `json:"imageID,omitempty"`
+	Tried     string    `json:"tried,omitempty"` // the image of the newest try, as its definition had it
 	StartedAt time.Time `json:"startedAt,omitzero"`
 
 	// Ended is the termination of the newest attempt and Previous that of the

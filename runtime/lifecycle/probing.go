@@ -251,7 +251,7 @@ func (a *applying) announce() {
 		case c.State != ContainerRunning:
 		case all:
 			message = "Stopping container " + spec.Name
-		case c.Stop != nil:
+		case c.Stop != nil && (!o.Resetting || spec == o.victim(a.pod)):
 			message = c.Stop.Message
 		}
 		if message == "" || message == c.Killing {

@@ -257,8 +257,8 @@ func (s *sim) settle() {
 	s.t.Fatalf("does not settle: %+v\n%+v", s.plan, s.o)
 }
 
-// update gives the pod another generation: with other resources, or an ephemeral
-// container more.
+// update gives the pod another generation: with another image, other resources, or an
+// ephemeral container more.
 func (s *sim) update() {
 	if s.deleted {
 		return
@@ -270,6 +270,9 @@ func (s *sim) update() {
 		pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, corev1.EphemeralContainer{
 			EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: fmt.Sprint("e", n), Image: "a:1"},
 		})
+	} else if rapid.IntRange(0, 3).Draw(s.t, "another image") == 0 {
+		list := containers(pod)
+		list[rapid.IntRange(0, len(list)-1).Draw(s.t, "changed")].Image = rapid.SampledFrom([]string{"a:1", "b:1", "c:2"}).Draw(s.t, "image")
 	} else {
 		cpu := *resource.NewMilliQuantity(rapid.Int64Range(1, 3).Draw(s.t, "cpu"), resource.DecimalSI)
 		spec := &pod.Spec.Containers[rapid.IntRange(0, len(pod.Spec.Containers)-1).Draw(s.t, "resized")]
@@ -490,7 +493,7 @@ func (s *sim) startContainer(a StartContainer, outcome int) {
 	switch outcome {
 	case 0:
 		reason := rapid.SampledFrom([]string{"ErrImagePull", "ErrImageNeverPull", "InvalidImageName"}).Draw(s.t, "image failure")
-		s.emit(a, ImageFailed{At: at, Container: ref, Try: a.Try, Image: "x", Reason: reason, Message: "no"})
+		s.emit(a, ImageFailed{At: at, Container: ref, Try: a.Try, Image: find(s.pod, a.Name).Image, Reason: reason, Message: "no"})
 	case 1:
 		reason := rapid.SampledFrom([]string{"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}).Draw(s.t, "start failure")
 		s.emit(a, ContainerStartFailed{At: at, Container: ref, Try: a.Try, Reason: reason, Message: "no"})
@@ -505,7 +508,7 @@ func (s *sim) startContainer(a StartContainer, outcome int) {
 		}
 		s.live[a.Name] = a.Attempt
 		s.emit(nil, ContainerCreated{At: at, Container: ref, ID: "x"})
-		s.emit(a, ContainerStarted{At: at, Container: ref, ID: "x"})
+		s.emit(a, ContainerStarted{At: at, Container: ref, ID: "x", SpecImage: find(s.pod, a.Name).Image})
 	}
 }
 

@@ -53,6 +53,19 @@ func (a *applying) reset() {
 	})
 }
 
+// victim is the container that RestartAllContainers kills next: regular ones before
+// init ones, one after the other (RST-20).
+func (o *Observed) victim(pod *corev1.Pod) *corev1.Container {
+	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			if o.Containers[list[i].Name].State == ContainerRunning {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
 // containersReset forgets what has run, so that the pod begins again in the same
 // sandbox. Restart counts go on (RST-21). There is no backoff upstream either, but
 // its relist keeps a pod that does nothing else to one round a second (TIME-11);

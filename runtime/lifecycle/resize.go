@@ -57,8 +57,8 @@ func (o *Observed) resizing(pod *corev1.Pod) (list []*corev1.Container) {
 	return list
 }
 
-// updated takes a new definition: what can be changed while a container runs will
-// be, and what cannot restarts it (RES-20, MAIN-04).
+// updated takes a new definition: resources that can be changed while a container runs
+// will be, and others restart it (RES-20, MAIN-04); images see redefined.
 func (a *applying) updated(f PodUpdated) {
 	o := a.o
 	if o.ending() || f.Generation < a.pod.Generation {
@@ -73,7 +73,12 @@ func (a *applying) updated(f PodUpdated) {
 	for _, spec := range containers(a.pod) {
 		c := o.Containers[spec.Name]
 		if differs, _ := wanted(spec, &c); differs && c.State == ContainerEnded && f.Infeasible == "" {
-			c.Backoff, c.NotBefore, c.Resources = 0, time.Time{}, nil // RST-06
+			c.Resources = nil
+			c.forgive()
+			a.put(spec.Name, c)
+		}
+		if c.State != ContainerRunning && c.catchUp(spec) {
+			c.forgive()
 			a.put(spec.Name, c)
 		}
 	}

@@ -458,6 +458,9 @@ func renderResources(c corev1.ContainerStatus) string {
 		cpu, memory := l[corev1.ResourceCPU], l[corev1.ResourceMemory]
 		return cpu.String() + "/" + memory.String()
 	}
+	if len(c.Resources.Limits)+len(c.Resources.Requests) == 0 {
+		return ""
+	}
 	s := fmt.Sprintf("; limits %s requests %s", list(c.Resources.Limits), list(c.Resources.Requests))
 	if a := list(c.AllocatedResources); a != list(c.Resources.Requests) {
 		s += " allocated " + a

@@ -69,7 +69,7 @@ func (p *Plan) signal(s stopping) {
 func (p *Plan) kill(pod *corev1.Pod, o *Observed, now time.Time) {
 	each(pod, func(spec *corev1.Container, _ bool) {
 		c := o.Containers[spec.Name]
-		if c.State != ContainerRunning || c.Stop == nil {
+		if c.State != ContainerRunning || c.Stop == nil || o.Resetting && spec != o.victim(pod) {
 			return
 		}
 		s := stopping{c.ref(spec.Name), c.Stop.At, c.Stop.Grace}

@@ -14,6 +14,7 @@ import (
 // probed yet (MAIN-01, MAIN-03). Kills and probes of others do not wait for it here.
 // The zero value: there is none.
 type Sync struct {
+	At time.Time `json:"at,omitzero"` // when it began
 	// Starts are those of the round that have come to nothing yet.
 	Starts []StartContainer `json:"starts,omitempty"`
 	// Before are the containers as they were when it began. Never modified.
@@ -32,7 +33,7 @@ func (a *applying) beginSync(ref ContainerRef) {
 	if o.Sync.on() || !o.starting(a.pod) {
 		return
 	}
-	sync := Sync{Before: map[string]Container{}}
+	sync := Sync{At: a.at, Before: map[string]Container{}}
 	maps.Copy(sync.Before, o.Containers)
 	for _, s := range o.starts(a.pod) {
 		if s.action.ContainerRef == ref || s.underWay || isDue(s.at, a.at) {
@@ -56,7 +57,7 @@ func (a *applying) endSync() {
 		left := o.starts(a.pod)
 		o.Sync.Starts = slices.DeleteFunc(slices.Clone(o.Sync.Starts), func(action StartContainer) bool {
 			return !slices.ContainsFunc(left, func(s start) bool {
-				return s.action == action && (s.underWay || isDue(s.at, a.at))
+				return s.action == action && (s.underWay || isDue(s.at, o.Sync.At))
 			})
 		})
 		if len(o.Sync.Starts) > 0 {

@@ -287,11 +287,12 @@ type ContainerCreated struct {
 
 // ContainerStarted: the guest's first instruction is about to run. Resources are
 // those it was started with, if they may differ from its definition's; they are
-// never modified.
+// never modified. SpecImage likewise is the image that its definition had.
 type ContainerStarted struct {
 	At        time.Time
 	Container ContainerRef
 	ID        string
+	SpecImage string
 	Resources *corev1.ResourceRequirements
 }
 

@@ -9,16 +9,15 @@ import (
 )
 
 const updateForbidden = "pod updates may not change fields other than `metadata.labels`, `metadata.annotations`, " +
-	"`spec.activeDeadlineSeconds`, `spec.tolerations` (only additions to existing tolerations), " +
+	"`spec.containers[*].image`, `spec.initContainers[*].image`, `spec.activeDeadlineSeconds`, `spec.tolerations` (only additions to existing tolerations), " +
 	"`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative) " +
 	"and cpu and memory of `spec.containers[*].resources`"
 
 // ValidatePodUpdate reports every reason for which the definition of a living pod
 // may not become another: what may change are labels and annotations, an active
-// deadline that is new or shorter (DEAD-03), tolerations that are added, and the
-// cpu and memory of containers that can be resized (MAN-27, RES-20). Upstream also
-// lets images change, which would have to restart containers of a pod that nobody
-// here replaces; that is not supported. Both pods have been defaulted.
+// deadline that is new or shorter (DEAD-03), tolerations that are added, images, and
+// the cpu and memory of containers that can be resized (MAN-27, RES-20). Both pods
+// have been defaulted.
 func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 	errs := validatePod(pod)
 	path := field.NewPath("spec")
@@ -34,7 +33,7 @@ func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 	}
 	undo := func(list, before []corev1.Container) {
 		for i := range min(len(list), len(before)) {
-			list[i].Resources = before[i].Resources
+			list[i].Resources, list[i].Image = before[i].Resources, before[i].Image
 		}
 	}
 	undo(rest.InitContainers, old.Spec.InitContainers)

@@ -34,6 +34,11 @@ spec:
 			p.Spec.Tolerations = append(p.Spec.Tolerations, corev1.Toleration{Key: "l", Operator: "Exists"})
 		}, ""},
 		{"MAN-27 a toleration less", func(p *corev1.Pod) { p.Spec.Tolerations = nil }, "spec: Forbidden: pod updates may not change fields other than"},
+		{"MAN-27 MAIN-05 images", func(p *corev1.Pod) {
+			p.Spec.Containers[0].Image, p.Spec.InitContainers[0].Image, p.Spec.InitContainers[1].Image = "x:2", "x:3", "x:4"
+		}, ""},
+		{"MAN-27 no image", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "" }, "spec.containers[0].image: Required value"},
+		{"MAN-27 MAIN-05 the environment", func(p *corev1.Pod) { p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A"}} }, "spec: Forbidden"},
 		{"MAN-27 the policy", func(p *corev1.Pod) { p.Spec.RestartPolicy = "Never" }, "spec: Forbidden: pod updates may not change fields other than"},
 		{"MAN-27 a container more", func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, p.Spec.Containers[0]) }, "spec: Forbidden"},
 		{"MAN-27 the name", func(p *corev1.Pod) { p.Name = "q" }, "metadata.name: Invalid value"},

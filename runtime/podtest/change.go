@@ -17,8 +17,8 @@ func (p *Pods) Apply(objects any) {
 }
 
 // Update changes the pod as far as a living pod may be changed, and fails the test
-// if it may not: labels and annotations, a shorter deadline, and the cpu and memory
-// of its containers. It returns before that is done.
+// if it may not: labels and annotations, a shorter deadline, images, and the cpu and
+// memory of its containers. It returns before that is done.
 func (p *Pod) Update(change func(*corev1.Pod)) {
 	p.pods.t.Helper()
 	pod := p.Object()

@@ -199,7 +199,7 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 		failed("RunContainerError", err)
 		return
 	}
-	w.report(lifecycle.ContainerStarted{At: started, Container: a.ContainerRef, ID: c.ID(), Resources: &spec.Resources})
+	w.report(lifecycle.ContainerStarted{At: started, Container: a.ContainerRef, ID: c.ID(), SpecImage: spec.Image, Resources: &spec.Resources})
 	go func() {
 		<-c.Done()
 		s := c.Status()

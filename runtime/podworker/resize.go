@@ -12,8 +12,9 @@ import (
 )
 
 // Update changes the pod's definition to that of pod, as far as that may be changed
-// while a pod lives (MAN-27, RES-20): resources are changed in place or by a
-// restart, and status says how far that is. It returns before that.
+// while a pod lives (MAN-27, RES-20, MAIN-04): resources are changed in place or by
+// a restart, another image is by a restart, and status says how far that is. It
+// returns before that.
 func (w *Worker) Update(pod *corev1.Pod) error {
 	return w.change(func(old *corev1.Pod) error {
 		if errs := manifest.ValidatePodUpdate(pod, old); len(errs) > 0 {
