@@ -211,8 +211,18 @@ func (a *Accounting) NewAccount(b cgroup.Bandwidth) (*Account, error) {
 	e := &a.containers[index]
 	c := &Account{accounting: a, entry: e, owner: uint64(e.generation.Load())<<32 | uint64(index), base: e.usage()}
 	a.open[index] = c
-	c.SetBandwidth(b)
+	c.budget.Set(b, nanotime()-phase(index, b.Period), c.entry.cpu.Load())
+	c.publish()
 	return c, nil
+}
+
+// phase is how far into its first period a container begins, as the kernel's are
+// set off against each other too: containers that start together, as after a
+// reboot, are not to be refilled together ever after. Multiples of the golden ratio
+// are spread evenly, however many there are.
+func phase(index uint32, period time.Duration) int64 {
+	const golden = 0x9e3779b9 // of 1 << 32
+	return int64(uint64(period.Microseconds()) * uint64(index*golden) >> 32 * uint64(time.Microsecond))
 }
 
 // Close frees the account. No stint may be under way: what one still ran would

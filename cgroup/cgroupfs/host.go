@@ -130,12 +130,16 @@ func (h Host) dir(hierarchy, group string) (string, error) {
 
 // Unified is the directory of this process's group in the v2 hierarchy, where
 // programs can be attached to it.
-func (h Host) Unified() (string, error) {
-	own, ok := h.own[unified]
-	if !ok {
+func (h Host) Unified() (string, error) { return h.Group(unified) }
+
+// Group is the directory of this process's group in the hierarchy of a v1
+// controller.
+func (h Host) Group(controller string) (string, error) {
+	own, ok := h.own[controller]
+	if !ok && controller == unified {
 		return "", fmt.Errorf("%w: no cgroup v2 hierarchy", ErrNotSupported)
 	}
-	return h.dir(unified, own)
+	return h.dir(controller, own)
 }
 
 // Controllers says by which hierarchy each controller can be had in children of a

@@ -95,7 +95,12 @@ type node struct {
 }
 
 func openNode(ctx context.Context, m bpf.Mechanism) (*node, error) {
-	e, err := wasm.New(ctx, wasm.Config{Hosts: []wasm.HostModule{host}})
+	return openNodeWith(ctx, m, wasm.Config{})
+}
+
+func openNodeWith(ctx context.Context, m bpf.Mechanism, cfg wasm.Config) (*node, error) {
+	cfg.Hosts = []wasm.HostModule{host}
+	e, err := wasm.New(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func run(only, mechanism string, length time.Duration) error {
 		name    string
 		measure func(time.Duration) error
 	}{
-		{"tables", tables}, {"guests", both(guests, kinds)}, {"crowd", both(crowd)}, {"overhead", both(hostCalls, switches)}, {"overhead", overhead},
+		{"tables", tables}, {"guests", both(guests, kinds)}, {"crowd", both(crowd)}, {"crowd", contrast}, {"overhead", both(hostCalls, switches)}, {"overhead", overhead},
 	} {
 		if only == "" || only == part.name {
 			if err := part.measure(length); err != nil {
