@@ -42,6 +42,9 @@ type Config struct {
 	Registries image.Registries
 	// SettleImages: see image.Config.Settle.
 	SettleImages bool
+	// ImageGC is when images that are not used are removed from the store; the zero
+	// value: never. Images that were built or loaded here are kept.
+	ImageGC image.Thresholds
 	// BaseDir is what relative image paths start from.
 	BaseDir string
 	// NodeName is the name of this node; default: the host's.
@@ -180,6 +183,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		Stdio:      cfg.Stdio,
 		Log:        cfg.Log,
 	})
+	r.startImageCollector()
 	r.startEvictor(cfg.EvictBelow)
 	return r, nil
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -56,6 +57,10 @@ Every flag can also be set by an environment variable (WASMPOD_DATA_DIR for
 	flags.StringSlice("image-stores", nil, "further image stores, read only (default: the folder 'images' beside the binary, if there is one)")
 	flags.StringSlice("registry-mirrors", nil, "registries to ask before others, REGISTRY=HOST[:PORT][/PREFIX], as in docker.io=127.0.0.1:5000")
 	flags.StringSlice("insecure-registries", nil, "registries (HOST or HOST:PORT) to speak to by plain http or under any certificate; loopback addresses may always use http")
+	flags.Int("image-gc-high-threshold", 85, "remove pulled images that are not used when the disk is fuller than so many percent (100: never)")
+	flags.Int("image-gc-low-threshold", 80, "until it is not fuller than so many percent")
+	flags.Duration("image-minimum-gc-age", 2*time.Minute, "keep images that were used so recently")
+	flags.Duration("image-maximum-gc-age", 0, "remove pulled images that were not used for so long, however full the disk is (0: never)")
 	flags.Bool("offline", false, "never ask a registry for an image")
 	flags.String("config", "", "configuration file (default: wasmpod/config.yaml below $XDG_CONFIG_HOME, then below /etc)")
 	flags.String("node-name", "", "name of this node (default: the host's name)")
@@ -148,7 +153,15 @@ func (a *app) configure(flags *pflag.FlagSet) error {
 	if err != nil {
 		return invalid(fmt.Errorf("--eviction-hard: %w", err))
 	}
+	gc := image.Thresholds{
+		High: v.GetInt("image-gc-high-threshold"), Low: v.GetInt("image-gc-low-threshold"),
+		MinAge: v.GetDuration("image-minimum-gc-age"), MaxAge: v.GetDuration("image-maximum-gc-age"),
+	}
+	if err := gc.Check(); err != nil {
+		return invalid(fmt.Errorf("image garbage collection: %w", err))
+	}
 	a.config = runtime.Config{
+		ImageGC: gc,
 		Registries: image.Registries{
 			Offline:  v.GetBool("offline"),
 			Insecure: v.GetStringSlice("insecure-registries"),

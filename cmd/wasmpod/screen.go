@@ -278,6 +278,9 @@ func (s *screen) event(e *corev1.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	object := "pod/" + e.InvolvedObject.Name
+	if e.InvolvedObject.Kind == "Node" {
+		object = "node/" + e.InvolvedObject.Name
+	}
 	if e.InvolvedObject.FieldPath != "" {
 		object += " " + e.InvolvedObject.FieldPath
 	}

@@ -215,6 +215,9 @@ func (s *Service) Ensure(ctx context.Context, r Request) (img Image, pulled bool
 		r.OnPull()
 	}
 	img, err = s.Pull(ctx, r.Ref, PullOptions{Secrets: r.Secrets, Verify: damaged != nil})
+	if err == nil {
+		s.touch(n)
+	}
 	return img, true, err
 }
 

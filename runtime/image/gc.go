@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -70,8 +71,11 @@ type PruneOptions struct {
 	ToSize int64
 	// MinAge keeps images from ToSize that were used more recently.
 	MinAge time.Duration
-	// InUse are digested references (Image.ID) that are kept in any case.
+	// InUse are names and digested references (Image.ID) that are kept in any case.
 	InUse []string
+	// PulledOnly keeps images that were built or loaded here: no registry could
+	// give them back.
+	PulledOnly bool
 	// DryRun removes nothing, and reports what it would.
 	DryRun bool
 }
@@ -102,10 +106,12 @@ func (s *Service) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	now := time.Now()
 	images := slices.Clone(index.Manifests)
 	slices.SortStableFunc(images, func(a, b v1.Descriptor) int { return l.lastUse(a).Compare(l.lastUse(b)) })
-	keep := map[string]bool{}
+	keep := map[string]bool{} // digests and names
 	for _, id := range o.InUse {
-		if _, digest, ok := cutLast(id, '@'); ok {
-			keep[digest] = true
+		if n, err := parseReference(id); err == nil && n.digest != "" {
+			keep[n.digest] = true
+		} else if err == nil {
+			keep[n.full] = true
 		}
 	}
 	var pruned Pruned
@@ -113,7 +119,7 @@ func (s *Service) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	remaining := before
 	for _, d := range images {
 		age := now.Sub(l.lastUse(d))
-		if keep[d.Digest.String()] {
+		if keep[d.Digest.String()] || keep[d.Annotations[annotationRefName]] || o.PulledOnly && d.Annotations[annotationPulled] == "" {
 			continue
 		}
 		old := o.All || o.UnusedFor > 0 && age >= o.UnusedFor
@@ -221,28 +227,33 @@ func (s *Service) Usage(ctx context.Context) (store, free, capacity int64, err e
 	if s.cfg.Root == "" {
 		return 0, 0, 0, errNoStore
 	}
-	dir := s.stores[0].dir
-	for {
-		var st syscall.Statfs_t
-		if err = syscall.Statfs(dir, &st); err == nil {
-			free, capacity = int64(st.Bavail)*int64(st.Bsize), int64(st.Blocks)*int64(st.Bsize)
-			break
-		}
-		if up := filepath.Dir(dir); isAbsent(err) && up != dir {
-			dir = up
-			continue
-		}
-		return 0, 0, 0, fmt.Errorf("image store: %w", err)
+	if free, capacity, err = diskOf(s.stores[0].dir); err != nil {
+		return 0, 0, 0, err
 	}
 	store, err = s.stores[0].size(ctx)
 	return store, free, capacity, err
 }
 
+// diskOf looks at the file system of a directory that may not exist yet.
+func diskOf(dir string) (free, capacity int64, err error) {
+	for {
+		var st syscall.Statfs_t
+		if err = syscall.Statfs(dir, &st); err == nil {
+			return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
+		}
+		up := filepath.Dir(dir)
+		if !isAbsent(err) || up == dir {
+			return 0, 0, fmt.Errorf("image store: %w", err)
+		}
+		dir = up
+	}
+}
+
 // Thresholds of the automatic collection, as the kubelet has them: when the
 // file system is fuller than High percent, images are removed, those unused for
-// longest first, until it is not fuller than Low.
+// longest first, until it is not fuller than Low. The zero value collects nothing.
 type Thresholds struct {
-	High, Low int // percent; High 100 disables
+	High, Low int // percent; High 0 or 100 disables
 	// MinAge is how long an image is kept after its last use.
 	MinAge time.Duration
 	// MaxAge removes images unused for so long, however much space there is;
@@ -250,21 +261,73 @@ type Thresholds struct {
 	MaxAge time.Duration
 }
 
-// Collect applies thresholds once. inUse is as PruneOptions.InUse.
-func (s *Service) Collect(ctx context.Context, t Thresholds, inUse []string) (Pruned, error) {
-	store, free, capacity, err := s.Usage(ctx)
-	if err != nil {
-		return Pruned{}, err
+// Enabled says whether there is anything to collect by.
+func (t Thresholds) Enabled() bool { return t.full() || t.MaxAge > 0 }
+
+func (t Thresholds) full() bool { return t.High > 0 && t.High < 100 }
+
+// Check says what is wrong with thresholds.
+func (t Thresholds) Check() error {
+	switch {
+	case t.High < 0 || t.High > 100 || t.Low < 0 || t.Low > 100:
+		return fmt.Errorf("thresholds are percentages: %d and %d are not", t.High, t.Low)
+	case t.full() && t.Low >= t.High:
+		return fmt.Errorf("the low threshold %d has to be below the high one, %d", t.Low, t.High)
+	case t.MinAge < 0 || t.MaxAge < 0:
+		return errors.New("ages cannot be negative")
+	case t.MaxAge > 0 && t.MaxAge < t.MinAge:
+		return fmt.Errorf("the maximum age %v has to be above the minimum, %v", t.MaxAge, t.MinAge)
 	}
-	o := PruneOptions{UnusedFor: t.MaxAge, MinAge: t.MinAge, InUse: inUse}
-	if used := capacity - free; capacity > 0 && t.High < 100 && used*100 >= capacity*int64(t.High) {
-		excess := used - capacity*int64(t.Low)/100
-		o.ToSize = max(1, store-excess)
+	return nil
+}
+
+// Collected is what Collect did. Wanted is how much was to be freed so that the
+// file system is not fuller than Low; where Bytes is less, there was nothing else
+// that may be removed.
+type Collected struct {
+	Pruned
+	Wanted int64
+}
+
+// Collect applies thresholds once. inUse is as PruneOptions.InUse; images that
+// nobody pulled are kept too.
+func (s *Service) Collect(ctx context.Context, t Thresholds, inUse []string) (Collected, error) {
+	if s.cfg.Root == "" {
+		return Collected{}, errNoStore
+	}
+	dir := s.stores[0].dir
+	if _, err := os.Stat(filepath.Join(dir, "index.json")); isAbsent(err) {
+		return Collected{}, nil // nothing has been pulled yet
+	}
+	free, capacity, err := s.disk(dir)
+	if err != nil {
+		return Collected{}, err
+	}
+	o := PruneOptions{UnusedFor: t.MaxAge, MinAge: t.MinAge, InUse: inUse, PulledOnly: true}
+	var c Collected
+	if used := capacity - free; capacity > 0 && t.full() && used >= capacity/100*int64(t.High) {
+		store, err := s.stores[0].size(ctx)
+		if err != nil {
+			return Collected{}, err
+		}
+		c.Wanted = used - capacity/100*int64(t.Low)
+		o.ToSize = max(1, store-c.Wanted)
 	}
 	if o.UnusedFor == 0 && o.ToSize == 0 {
-		return Pruned{}, nil
+		return Collected{}, nil
 	}
-	return s.Prune(ctx, o)
+	c.Pruned, err = s.Prune(ctx, o)
+	return c, err
+}
+
+// Touch notes that images are in use, so that other processes on the same store
+// do not take them for unused. ids are as PruneOptions.InUse.
+func (s *Service) Touch(ids []string) {
+	for _, id := range ids {
+		if n, err := parseReference(id); err == nil {
+			s.touch(n)
+		}
+	}
 }
 
 // sweepUsed forgets when images were used that are not here any more.

@@ -147,6 +147,8 @@ type Service struct {
 
 	unpacking sync.Mutex // held by who unpacks a layer
 
+	disk func(dir string) (free, capacity int64, err error) // diskOf
+
 	transportsOnce       sync.Once
 	verified, unverified *http.Transport
 	slotsOnce            sync.Once
@@ -184,6 +186,7 @@ func Open(cfg Config) (*Service, error) {
 		inspected: map[string]*inspection{},
 		modules:   map[string]content{},
 		digests:   map[string]fileDigest{},
+		disk:      diskOf,
 	}
 	if s.limits.moduleBytes <= 0 {
 		s.limits.moduleBytes = defaultMaxModuleBytes
