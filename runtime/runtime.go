@@ -185,6 +185,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	})
 	r.startImageCollector()
 	r.startEvictor(cfg.EvictBelow)
+	r.startLogCollector()
 	return r, nil
 }
 

@@ -296,6 +296,28 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+func TestPrune(t *testing.T) {
+	t.Run("TIME-12 what is older than the log that is named", func(t *testing.T) {
+		dir := t.TempDir()
+		for _, name := range []string{"0.log", "1.log", "1.log.20260102-030405.gz", "2.log", "2.log.20260102-030405", "10.log", "x.log", "1.txt", "other"} {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		path := filepath.Join(dir, "2.log")
+		if err := errors.Join(Prune(path), Prune(path), Prune(filepath.Join(dir, "nowhere", "2.log"))); err != nil {
+			t.Error(err)
+		}
+		want := []string{"1.txt", "10.log", "2.log", "2.log.20260102-030405", "other", "x.log"}
+		if diff := cmp.Diff(want, names(t, path)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if Prune(filepath.Join(dir, "x.log")) == nil {
+			t.Error("x.log is an attempt's")
+		}
+	})
+}
+
 func TestRotationFewFiles(t *testing.T) {
 	for files, want := range map[int]int{1: 1, 2: 2, 3: 3} {
 		l := create(t, Options{MaxBytes: 100, MaxFiles: files})

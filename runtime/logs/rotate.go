@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -190,6 +191,37 @@ func Remove(path string) error {
 	}
 	_ = os.Remove(filepath.Dir(path)) // other attempts may still be there
 	return errors.Join(errs...)
+}
+
+// Prune deletes the logs of all attempts older than the one whose log is at path, with
+// their rotated files. They must be closed. That there are none is no error (TIME-12).
+func Prune(path string) error {
+	dir := filepath.Dir(path)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	keep, err := attemptOf(filepath.Base(path))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if n, err := attemptOf(e.Name()); err == nil && n < keep && e.Type().IsRegular() {
+			errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// attemptOf is the attempt whose log a file is, or part of: 3 for 3.log and for
+// 3.log.20260102-030405.gz.
+func attemptOf(name string) (int, error) {
+	number, rest, _ := strings.Cut(name, ".")
+	if rest != "log" && !strings.HasPrefix(rest, "log.") {
+		return 0, fmt.Errorf("%s is no log", name)
+	}
+	return strconv.Atoi(number)
 }
 
 // removeUnfinished removes what interrupted compressions left behind.

@@ -207,7 +207,7 @@ func TestLogsLOG11(t *testing.T) {
 	inBubble(t, pod(`
   containers: [{name: c, image: "app:1", args: [said, exit=1]}]
 `), func(t *testing.T, pods *podtest.Pods) {
-		podtest.Advance(time.Minute) // 0, 0, 10, 30 s: four attempts
+		podtest.Advance(59 * time.Second) // 0, 0, 10, 30 s: four attempts
 		p := pods.Get("p")
 		if n := p.Object().Status.ContainerStatuses[0].RestartCount; n != 3 {
 			t.Fatalf("%d restarts", n)
@@ -215,6 +215,12 @@ func TestLogsLOG11(t *testing.T) {
 		for attempt := range 4 {
 			if got := p.AttemptLogs("c", attempt); got != "said\n" {
 				t.Errorf("attempt %d: %q", attempt, got)
+			}
+		}
+		podtest.Advance(2 * time.Second) // TIME-12: all but the newest are collected
+		for attempt, want := range []string{"", "", "", "said\n"} {
+			if got := p.AttemptLogs("c", attempt); got != want {
+				t.Errorf("attempt %d after a minute: %q", attempt, got)
 			}
 		}
 		p.Delete()
