@@ -113,7 +113,7 @@ bench-latency: ## Measure how prompt a process is that is full of busy guests, a
 	$(GO) run ./test/bench/latency
 
 .PHONY: bench-limits
-bench-limits: ## Measure how exactly CPU time is accounted and limited, and what that costs (root for BPF)
+bench-limits: build ## Measure how exactly CPU time is accounted and limited, and what that costs (root for BPF)
 	$(GO) run ./test/bench/limits
 
 .PHONY: bench-net

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -56,6 +57,11 @@ func hostCalls(m bpf.Mechanism, length time.Duration) error {
 // switches is what an account costs two guests that do nothing but wake each
 // other: of a round trip, which is two switches.
 func switches(m bpf.Mechanism, length time.Duration) error {
+	return errors.Join(switchesWith(m, length, 0), switchesWith(m, length, 5*time.Microsecond))
+}
+
+// switchesWith has each guest do so much work before it wakes the other one.
+func switchesWith(m bpf.Mechanism, length, between time.Duration) error {
 	ctx := context.Background()
 	const rounds = 11
 	var results [2][]float64
@@ -81,6 +87,7 @@ func switches(m bpf.Mechanism, length time.Duration) error {
 					if me == 0 {
 						trips++
 					}
+					work(between)
 					full[1-me].Store(true)
 					if other, ok := parked[1-me].Load().(wasm.Parking); ok {
 						other.Unpark()
@@ -104,6 +111,6 @@ func switches(m bpf.Mechanism, length time.Duration) error {
 	for i := range ratios {
 		ratios[i] = results[1][i] / results[0][i]
 	}
-	fmt.Printf("%-16s two guests wake each other: %.0f ns a round trip without accounts, %.0f ns with, %+.1f %%\n", m, median(results[0]), median(results[1]), 100*(median(ratios)-1))
+	fmt.Printf("%-16s two guests wake each other, after %v of work each: %.0f ns a round trip without accounts, %.0f ns with, %+.1f %%\n", m, between, median(results[0]), median(results[1]), 100*(median(ratios)-1))
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/metrics"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -99,7 +101,7 @@ func prompt(what string, length time.Duration, n *node, accounts []*account) err
 		{"runtime.GC()", func() error { runtime.GC(); return nil }},
 	} {
 		var took []time.Duration
-		before := n.usage(accounts, nil)
+		before, stopped := n.usage(accounts, nil), newPauses()
 		for end := time.Now().Add(length); time.Now().Before(end); {
 			began := time.Now()
 			if err := c.f(); err != nil {
@@ -108,10 +110,44 @@ func prompt(what string, length time.Duration, n *node, accounts []*account) err
 			took = append(took, time.Since(began))
 		}
 		u := n.usage(accounts, nil).since(before)
-		fmt.Printf("%s: %-12s p50 %v p99 %v max %v (%d); guests had %.2f processors, others %.2f\n", what, c.name,
-			percentile(took, 0.5), percentile(took, 0.99), percentile(took, 1), len(took), u.accounted.Seconds()/u.elapsed().Seconds(), u.others())
+		pauses := ""
+		if c.name != "HTTP" {
+			pauses = fmt.Sprintf("; in it the world stood still for p50 %v p99 %v", stopped.quantile(0.5), stopped.quantile(0.99))
+		}
+		fmt.Printf("%s: %-12s p50 %v p99 %v max %v (%d)%s; guests had %.2f processors, others %.2f\n", what, c.name,
+			percentile(took, 0.5), percentile(took, 0.99), percentile(took, 1), len(took), pauses, u.accounted.Seconds()/u.elapsed().Seconds(), u.others())
 	}
 	return nil
+}
+
+// pauses are those of garbage collections since it was made.
+type pauses struct{ before metrics.Float64Histogram }
+
+func newPauses() *pauses {
+	h := readPauses()
+	h.Counts = slices.Clone(h.Counts)
+	return &pauses{*h}
+}
+
+func readPauses() *metrics.Float64Histogram {
+	sample := []metrics.Sample{{Name: "/sched/pauses/total/gc:seconds"}}
+	metrics.Read(sample)
+	return sample[0].Value.Float64Histogram()
+}
+
+// quantile is the upper bound of the bucket in which it lies.
+func (p *pauses) quantile(q float64) time.Duration {
+	now := readPauses()
+	var all, sum uint64
+	for i, n := range now.Counts {
+		all += n - p.before.Counts[i]
+	}
+	for i, n := range now.Counts {
+		if sum += n - p.before.Counts[i]; all > 0 && float64(sum) >= q*float64(all) {
+			return time.Duration(now.Buckets[i+1] * float64(time.Second)).Round(time.Microsecond)
+		}
+	}
+	return 0
 }
 
 // contrast is crowd with the kernel's quotas on threads instead: every guest is on

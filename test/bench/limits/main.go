@@ -23,7 +23,7 @@ import (
 
 func main() {
 	length := flag.Duration("time", 2*time.Second, "of each measurement")
-	only := flag.String("only", "", "measure only this: tables (of package bpf alone), guests, crowd, overhead")
+	only := flag.String("only", "", "measure only this: tables (of package bpf alone), guests, crowd, memory, resource, overhead")
 	mechanism := flag.String("mechanism", "", "measure only this: tp_btf, clock")
 	native := flag.Duration("switches", 0, "switch contexts for this long, and print how many nanoseconds each took")
 	flag.Parse()
@@ -62,7 +62,7 @@ func run(only, mechanism string, length time.Duration) error {
 		name    string
 		measure func(time.Duration) error
 	}{
-		{"tables", tables}, {"guests", both(guests, kinds)}, {"crowd", both(crowd)}, {"crowd", contrast}, {"overhead", both(hostCalls, switches)}, {"overhead", overhead},
+		{"tables", tables}, {"guests", both(guests, kinds)}, {"crowd", both(crowd)}, {"crowd", contrast}, {"memory", memory}, {"resource", resource}, {"overhead", both(hostCalls, switches)}, {"overhead", overhead},
 	} {
 		if only == "" || only == part.name {
 			if err := part.measure(length); err != nil {

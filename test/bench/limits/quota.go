@@ -24,21 +24,32 @@ import (
 // taskTime is what threads of this process have run, as /proc says; all of them if
 // none is named.
 func taskTime(tids ...int) (sum time.Duration) {
-	files, _ := filepath.Glob("/proc/self/task/*/schedstat")
-	if len(tids) > 0 {
-		files = nil
-		for _, tid := range tids {
-			files = append(files, fmt.Sprintf("/proc/self/task/%d/schedstat", tid))
-		}
+	if len(tids) == 0 {
+		return tasksOf(os.Getpid())
 	}
-	for _, f := range files {
-		if b, err := os.ReadFile(f); err == nil {
-			ns, _, _ := strings.Cut(string(b), " ")
-			n, _ := strconv.ParseInt(ns, 10, 64)
-			sum += time.Duration(n)
-		}
+	for _, tid := range tids {
+		sum += schedstat(fmt.Sprintf("/proc/self/task/%d/schedstat", tid))
 	}
 	return sum
+}
+
+// tasksOf is what the threads of a process have run.
+func tasksOf(pid int) (sum time.Duration) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, f := range files {
+		sum += schedstat(f)
+	}
+	return sum
+}
+
+func schedstat(file string) time.Duration {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	ns, _, _ := strings.Cut(string(b), " ")
+	n, _ := strconv.ParseInt(ns, 10, 64)
+	return time.Duration(n)
 }
 
 // machineTime is what all processors have run, as /proc/stat says, to 10 ms.
