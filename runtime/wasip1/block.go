@@ -180,6 +180,11 @@ func (w *waker) park(ctx context.Context, p parking, process *Process) Errno {
 		p.Park()
 	}
 	w.state.Store(wakerIdle)
+	return signalled(ctx)
+}
+
+// signalled is EINTR when a signal waits for the guest's handler.
+func signalled(ctx context.Context) Errno {
 	if signal := interrupted(ctx); signal != nil {
 		select {
 		case <-signal:

@@ -104,12 +104,20 @@ func (s *socket) fresh() {
 // blocked. It is EAGAIN when the deadline has passed. It may return at once. If
 // the call has had no effect yet again is its process, else nil.
 func (s *socket) pause(ctx context.Context, deadline *time.Time, timeout time.Duration, again *Process) Errno {
-	defer s.fresh()
 	if !s.watched {
 		s.watched = true
 		s.s.Watch(s)
+		s.fresh()
 		return 0 // it may have changed before
 	}
+	if timeout == 0 {
+		if p, ok := ctx.(parking); ok {
+			errno := s.park(ctx, p, again)
+			s.fresh()
+			return errno
+		}
+	}
+	defer s.fresh()
 	w := s.p.wake
 	w.arm()
 	if s.changed.Load() {
@@ -117,9 +125,6 @@ func (s *socket) pause(ctx context.Context, deadline *time.Time, timeout time.Du
 		return 0
 	}
 	if timeout == 0 {
-		if p, ok := ctx.(parking); ok {
-			return w.park(ctx, p, again)
-		}
 		return w.wait(ctx, nil)
 	}
 	now := time.Now()
@@ -133,6 +138,32 @@ func (s *socket) pause(ctx context.Context, deadline *time.Time, timeout time.Du
 	timer := s.p.alarm(deadline.Sub(now))
 	defer timer.Stop()
 	return w.wait(ctx, timer.C)
+}
+
+// park is pause where nothing but the socket, a signal or the guest's end can end
+// it. It is what two guests that talk do all the time: each locked instruction
+// here is a hundredth of it.
+func (s *socket) park(ctx context.Context, guest parking, again *Process) Errno {
+	w := s.p.wake
+	if w.parked != guest {
+		w.parked = guest
+	}
+	w.state.Store(wakerParked)
+	if s.changed.Load() {
+		// If it has fired by now the next Park returns at once, and so may it.
+		w.state.CompareAndSwap(wakerParked, wakerIdle)
+		return 0
+	}
+	if a, ok := guest.(aside); ok && again != nil {
+		again.away.park(again, a)
+	} else {
+		guest.Park()
+	}
+	if w.state.Load() == wakerFired {
+		return 0
+	}
+	w.state.Store(wakerIdle)
+	return signalled(ctx)
 }
 
 func (s *socket) read(ctx context.Context, bufs [][]byte, nonblock bool) (int, Errno) {

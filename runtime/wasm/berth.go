@@ -57,18 +57,17 @@ type sleeper struct {
 	got    bool   // what it has been woken with
 	handed bool   // and that somebody has gone to sleep for it
 	member bool
-	heir   *turn // has been woken by this guest, and gets the slot once that parks
-	giver  *turn // whose heir this guest is
+	heir   *turn   // has been woken by this guest, and gets the slot once that parks
+	giver  *turn   // whose heir this guest is
+	thread uintptr // on which it has come out of a berth; zero without a slot
 
 	// Only the guest uses the following.
 	brief int   // short sleeps in a row
 	since int64 // when it last parked
 
-	kept   atomic.Int32   // promises to park soon in a row
-	short  atomic.Bool    // all of its last stint was: no need to read the clock
-	woke   atomic.Int64   // when the guest last woke another; zero if it has parked since
-	thread atomic.Uintptr // on which it had got its slot; zero without one
-	wills  atomic.Bool    // there is an heir
+	kept  atomic.Int32 // promises to park soon in a row
+	short atomic.Bool  // all of its last stint was: no need to read the clock
+	woke  atomic.Int64 // when the guest last woke another; zero if it has parked since
 }
 
 // parks notes that the guest goes to sleep, and whether that was soon.
@@ -106,7 +105,7 @@ func (p *sleeper) woken(now int64) {
 //go:linkname getm runtime.getm
 func getm() uintptr
 
-// running has guests that have a slot, by thread. An entry may be out of date.
+// running has guests that have come out of a berth, by thread. An entry may be out of date.
 var running [64]atomic.Pointer[turn]
 
 func seat(thread uintptr) *atomic.Pointer[turn] {
@@ -115,26 +114,23 @@ func seat(thread uintptr) *atomic.Pointer[turn] {
 
 // caller is the guest that the calling thread executes, if that can be told: if
 // Go has moved its goroutine since it has got its slot, another may be taken for
-// it. The caller holds s.mu: that guest has still to pass settle.
+// it. The caller holds s.mu: that guest has not stopped yet.
 func (s *scheduler) caller() *turn {
 	m := getm()
-	if t := seat(m).Load(); t != nil && t.s == s && t.sleep.thread.Load() == m {
+	if t := seat(m).Load(); t != nil && t.s == s && t.sleep.thread == m {
 		return t
 	}
 	return nil
 }
 
-// appear says that the guest executes on this thread.
+// appear says that the guest executes on this thread. The caller holds s.mu.
 func (t *turn) appear() {
 	m := getm()
-	t.sleep.thread.Store(m)
+	t.sleep.thread = m
 	if at := seat(m); at.Load() != t {
 		at.Store(t)
 	}
 }
-
-// disappear is the opposite. The caller holds s.mu.
-func (t *turn) disappear() { t.sleep.thread.Store(0) }
 
 // bequeath makes a guest that has been woken wait for the one that wakes it to
 // park. It is false if that is not to be expected soon. The caller holds s.mu.
@@ -150,7 +146,6 @@ func (s *scheduler) bequeath(t *turn) bool {
 		return false
 	}
 	w.sleep.heir, t.sleep.giver = t, w
-	w.sleep.wills.Store(true)
 	return true
 }
 
@@ -172,11 +167,13 @@ func (t *turn) inherit() *turn {
 
 func (t *turn) disinherit() {
 	t.sleep.heir.sleep.giver, t.sleep.heir = nil, nil
-	t.sleep.wills.Store(false)
 }
 
 // breakPromise wakes the heir of a guest that has not parked.
 func (t *turn) breakPromise() {
+	if t.sleep.kept.Load() < promises {
+		return // then it has none
+	}
 	s := t.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,6 +237,9 @@ func (t *turn) handOver(next *turn, now int64) bool {
 	b.change()
 	got, handed := p.got, p.handed
 	p.handed = false
+	if got {
+		t.appear()
+	}
 	s.mu.Unlock()
 	if !got {
 		return false

@@ -266,7 +266,6 @@ func (t *turn) start() {
 func (t *turn) goOn(now int64) {
 	t.has = true
 	t.crossed = 0
-	t.appear()
 	if t.queued != 0 {
 		t.waited.Add(t.began - t.queued)
 		t.queued = 0
@@ -276,7 +275,7 @@ func (t *turn) goOn(now int64) {
 
 // stop is the opposite of start. The caller holds s.mu.
 func (t *turn) stop(now int64) {
-	t.disappear()
+	t.sleep.thread = 0
 	t.endStint(now)
 	t.charge(now)
 	t.has = false
@@ -334,9 +333,7 @@ func (s *scheduler) next() *turn {
 // without a slot, if the guest is to end.
 func (t *turn) safepoint() bool {
 	t.crossed++
-	if t.sleep.wills.Load() {
-		t.breakPromise()
-	}
+	t.breakPromise()
 	now := clock()
 	if t.resumed != 0 {
 		t.adapt(time.Duration(now - t.resumed))
