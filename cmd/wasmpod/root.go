@@ -57,6 +57,9 @@ Every flag can also be set by an environment variable (WASMPOD_DATA_DIR for
 	flags.StringSlice("image-stores", nil, "further image stores, read only (default: the folder 'images' beside the binary, if there is one)")
 	flags.StringSlice("registry-mirrors", nil, "registries to ask before others, REGISTRY=HOST[:PORT][/PREFIX], as in docker.io=127.0.0.1:5000")
 	flags.StringSlice("insecure-registries", nil, "registries (HOST or HOST:PORT) to speak to by plain http or under any certificate; loopback addresses may always use http")
+	flags.Int("max-parallel-image-pulls", 1, "how many images pods pull at a time")
+	flags.Float64("registry-qps", 5, "how many pulls of pods may begin in a second (0: no limit)")
+	flags.Int("registry-burst", 10, "how many pulls of pods may begin at once after a pause")
 	flags.Int("image-gc-high-threshold", 85, "remove pulled images that are not used when the disk is fuller than so many percent (100: never)")
 	flags.Int("image-gc-low-threshold", 80, "until it is not fuller than so many percent")
 	flags.Duration("image-minimum-gc-age", 2*time.Minute, "keep images that were used so recently")
@@ -160,12 +163,20 @@ func (a *app) configure(flags *pflag.FlagSet) error {
 	if err := gc.Check(); err != nil {
 		return invalid(fmt.Errorf("image garbage collection: %w", err))
 	}
+	pullQPS := v.GetFloat64("registry-qps")
+	if pullQPS <= 0 {
+		pullQPS = -1
+	}
 	a.config = runtime.Config{
 		ImageGC: gc,
 		Registries: image.Registries{
 			Offline:  v.GetBool("offline"),
 			Insecure: v.GetStringSlice("insecure-registries"),
 			Mirrors:  mirrors,
+
+			MaxParallelPulls: max(1, v.GetInt("max-parallel-image-pulls")),
+			PullQPS:          pullQPS,
+			PullBurst:        max(1, v.GetInt("registry-burst")),
 		},
 		SettleImages: true,
 

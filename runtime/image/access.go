@@ -159,6 +159,9 @@ type Request struct {
 	Secrets []*corev1.Secret  // imagePullSecrets of the pod
 	// OnPull, if not nil, is called when a pull begins (IMG-06).
 	OnPull func()
+	// OnTurn, if not nil, is called after OnPull, when the pull's turn has come
+	// (TIME-24).
+	OnTurn func()
 }
 
 // Ensure has an image present under the pull policy, which is looked at anew
@@ -213,6 +216,16 @@ func (s *Service) Ensure(ctx context.Context, r Request) (img Image, pulled bool
 	}
 	if r.OnPull != nil {
 		r.OnPull()
+	}
+	if !s.cfg.Registries.Offline {
+		done, err := s.turns.take(ctx)
+		if err != nil {
+			return Image{}, false, err
+		}
+		defer done()
+	}
+	if r.OnTurn != nil {
+		r.OnTurn()
 	}
 	img, err = s.Pull(ctx, r.Ref, PullOptions{Secrets: r.Secrets, Verify: damaged != nil})
 	if err == nil {

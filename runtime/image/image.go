@@ -153,6 +153,7 @@ type Service struct {
 	verified, unverified *http.Transport
 	slotsOnce            sync.Once
 	slots                chan struct{} // of downloads
+	turns                *turns
 }
 
 // limits are the bounds on the content of one image.
@@ -216,6 +217,7 @@ func Open(cfg Config) (*Service, error) {
 		}
 	}
 	cfg.Registries.setDefaults()
+	s.turns = newTurns(&cfg.Registries)
 	s.cfg = cfg
 	return s, nil
 }

@@ -44,6 +44,13 @@ type Registries struct {
 	Retries int
 	// MaxDownloads is how many blobs are downloaded at a time; default 4.
 	MaxDownloads int
+	// MaxParallelPulls is how many images pods pull at a time; default 1, the
+	// others wait in their order. PullQPS is how many pulls of pods may begin in a
+	// second; default 5, negative without limit, and PullBurst how many at once
+	// after a pause, default 10. These are a kubelet's limits (TIME-24).
+	MaxParallelPulls int
+	PullQPS          float64
+	PullBurst        int
 }
 
 const (
@@ -60,6 +67,15 @@ func (r *Registries) setDefaults() {
 	}
 	if r.Retries == 0 {
 		r.Retries = defaultRetries
+	}
+	if r.MaxParallelPulls <= 0 {
+		r.MaxParallelPulls = 1
+	}
+	if r.PullQPS == 0 {
+		r.PullQPS = defaultPullQPS
+	}
+	if r.PullBurst <= 0 {
+		r.PullBurst = defaultPullBurst
 	}
 	if r.MaxDownloads <= 0 {
 		r.MaxDownloads = defaultMaxDownloads

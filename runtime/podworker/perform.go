@@ -229,21 +229,24 @@ func createReason(err error) string {
 // ensureImage follows IMG-01: the policy is looked at for every start.
 func (w *Worker) ensureImage(ctx context.Context, a lifecycle.StartContainer, spec *corev1.Container) (image.Image, error) {
 	secrets, missing := w.pullSecrets()
-	begin := time.Now()
+	var asked, begun time.Time
 	img, pulled, err := w.cfg.Images.Ensure(ctx, image.Request{
 		Ref: spec.Image, Policy: spec.ImagePullPolicy, Secrets: secrets,
 		OnPull: func() {
+			asked = time.Now()
+			begun = asked
 			w.report(lifecycle.ImagePulling{At: time.Now(), Container: a.ContainerRef, Image: spec.Image, MissingSecrets: missing})
 		},
+		OnTurn: func() { begun = time.Now() },
 	})
 	if err != nil {
 		return image.Image{}, err
 	}
 	message := fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", spec.Image)
 	if pulled {
-		took := time.Since(begin).Truncate(time.Millisecond)
+		now := time.Now()
 		message = fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
-			spec.Image, took, took, img.Size)
+			spec.Image, now.Sub(begun).Truncate(time.Millisecond), now.Sub(asked).Truncate(time.Millisecond), img.Size)
 	}
 	w.report(lifecycle.ImagePulled{
 		At: time.Now(), Container: a.ContainerRef, Image: img.Ref, ImageID: img.ID, Message: message,
