@@ -183,7 +183,8 @@ type Account struct {
 	accounting *Accounting
 	entry      *container
 	owner      uint64
-	base       Usage // of those who had the entry before
+	base       Usage  // of those who had the entry before
+	group      *Group // nil: none
 
 	mu     sync.Mutex
 	budget cgroup.Budget
@@ -235,6 +236,9 @@ func (c *Account) Close() Usage {
 	}
 	u := c.usage()
 	c.final = &u
+	if c.group != nil {
+		c.group.leave(c, u.CPU)
+	}
 	c.entry.limit.Store(0)
 	c.entry.generation.Add(1)
 	c.entry.spent.Store(0)
@@ -304,6 +308,9 @@ func (c *Account) Wait(waiting bool) time.Duration {
 		c.publish()
 	}
 	if runs {
+		if c.group != nil {
+			return c.group.wait(c, now, waiting)
+		}
 		return 0
 	}
 	if waiting {
@@ -318,6 +325,11 @@ func (c *Account) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.budget.Unthrottle(nanotime())
+	if g := c.group; g != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.stop(c)
+	}
 }
 
 // Spent is a record of the program: a container has used its budget, at this

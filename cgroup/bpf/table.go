@@ -313,11 +313,11 @@ func (s *Stint) Check(now int64) (spent bool) {
 	return c.Spent()
 }
 
-// Spent says whether the container's budget was spent when it was last charged:
-// two loads.
+// Spent says whether the container's budget was spent when it was last charged, or
+// that of its group: two loads, and one more for each member of a group.
 func (c *Account) Spent() bool {
 	limit := c.entry.limit.Load()
-	return limit != 0 && c.entry.cpu.Load() >= limit
+	return limit != 0 && c.entry.cpu.Load() >= limit || c.group != nil && c.group.spent()
 }
 
 // moved takes the container's name off a thread that Go has given to somebody

@@ -1,0 +1,65 @@
+package bpf
+
+import (
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/wasmpod/wasmpod/cgroup"
+)
+
+// RES-05: what containers of a pod use together is bounded by its own limit, though
+// none of them has one.
+func TestRES05Group(t *testing.T) {
+	mechanisms(t, func(t *testing.T, openWith func(*testing.T, Config) *Accounting) {
+		a := openWith(t, Config{Containers: 4})
+		const quota = 5 * time.Millisecond
+		g := a.NewGroup(cgroup.NewBandwidth(50))
+		var accounts []*Account
+		for range 3 {
+			c, err := g.NewAccount(cgroup.Bandwidth{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			accounts = append(accounts, c)
+		}
+		var wg sync.WaitGroup
+		for _, c := range accounts {
+			wg.Go(func() {
+				runtime.LockOSThread()
+				for g.Stats().Throttled < 3 {
+					s := begin(c)
+					for !s.Check(Now()) {
+						spin(100 * time.Microsecond)
+					}
+					s.End(Now())
+					for wait := c.Wait(true); wait > 0; wait = c.Wait(true) {
+						timer := time.NewTimer(wait)
+						<-timer.C
+					}
+				}
+			})
+		}
+		wg.Wait()
+		var sum time.Duration
+		for _, c := range accounts {
+			if u := c.Usage(); u.Throttled.Throttled != 0 {
+				t.Errorf("the container's own %+v", u.Throttled)
+			}
+			c.Stop() // of one that does not wait: nothing
+			sum += c.Close().CPU
+		}
+		stats := g.Stats()
+		// Each may overdraw by what it does between two looks, which is paid later.
+		if most := time.Duration(stats.Periods+1)*quota + 25*time.Millisecond; sum > most || stats.Time == 0 {
+			t.Errorf("together %v in %+v, at most %v", sum, stats, most)
+		}
+		if used := time.Duration(g.used()); used != sum {
+			t.Errorf("%v used, of accounts that are closed %v", used, sum)
+		}
+		if late := g.Stats(); late.Time != stats.Time {
+			t.Errorf("nobody is left to be throttled: %v, then %v", stats.Time, late.Time)
+		}
+	})
+}
