@@ -40,6 +40,9 @@ type Config struct {
 	ImageStores []string
 	// Registries is how images are pulled.
 	Registries image.Registries
+	// Signatures and Imports: see image.Config.
+	Signatures []image.SignaturePolicy
+	Imports    image.ImportPolicy
 	// SettleImages: see image.Config.Settle.
 	SettleImages bool
 	// ImageGC is when images that are not used are removed from the store; the zero
@@ -205,6 +208,8 @@ func OpenImages(cfg Config) (*image.Service, error) {
 		ExtraRoots: cfg.ImageStores,
 		BaseDir:    cfg.BaseDir,
 		Registries: cfg.Registries,
+		Signatures: cfg.Signatures,
+		Imports:    cfg.Imports,
 		Settle:     cfg.SettleImages,
 	})
 }

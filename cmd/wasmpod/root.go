@@ -57,6 +57,8 @@ Every flag can also be set by an environment variable (WASMPOD_DATA_DIR for
 	flags.StringSlice("image-stores", nil, "further image stores, read only (default: the folder 'images' beside the binary, if there is one)")
 	flags.StringSlice("registry-mirrors", nil, "registries to ask before others, REGISTRY=HOST[:PORT][/PREFIX], as in docker.io=127.0.0.1:5000")
 	flags.StringSlice("insecure-registries", nil, "registries (HOST or HOST:PORT) to speak to by plain http or under any certificate; loopback addresses may always use http")
+	flags.StringSlice("signature-keys", nil, "pull images whose names begin so only if they are signed by this key ('cosign sign --key'), PREFIX=FILE, as in registry.example.com/team=cosign.pub; PREFIX * stands for all others")
+	flags.StringSlice("allowed-imports", nil, "host functions that modules of a namespace's pods may import, NAMESPACE=MODULE.FUNCTION, as in default=wasi_snapshot_preview1.*; NAMESPACE * stands for all others")
 	flags.Int("max-parallel-image-pulls", 1, "how many images pods pull at a time")
 	flags.Float64("registry-qps", 5, "how many pulls of pods may begin in a second (0: no limit)")
 	flags.Int("registry-burst", 10, "how many pulls of pods may begin at once after a pause")
@@ -163,6 +165,14 @@ func (a *app) configure(flags *pflag.FlagSet) error {
 	if err := gc.Check(); err != nil {
 		return invalid(fmt.Errorf("image garbage collection: %w", err))
 	}
+	signatures, err := image.ParseSignaturePolicies(v.GetStringSlice("signature-keys"))
+	if err != nil {
+		return invalid(fmt.Errorf("--signature-keys: %w", err))
+	}
+	imports, err := image.ParseImportPolicy(v.GetStringSlice("allowed-imports"))
+	if err != nil {
+		return invalid(fmt.Errorf("--allowed-imports: %w", err))
+	}
 	pullQPS := v.GetFloat64("registry-qps")
 	if pullQPS <= 0 {
 		pullQPS = -1
@@ -178,6 +188,8 @@ func (a *app) configure(flags *pflag.FlagSet) error {
 			PullQPS:          pullQPS,
 			PullBurst:        max(1, v.GetInt("registry-burst")),
 		},
+		Signatures:   signatures,
+		Imports:      imports,
 		SettleImages: true,
 
 		DataDir:     dataDir,

@@ -144,17 +144,23 @@ func cutLast(s string, sep byte) (before, after string, found bool) {
 	return s, "", false
 }
 
-func markPulled(index *v1.IndexManifest, ref string, now time.Time) {
+func markPulled(index *v1.IndexManifest, ref string, now time.Time, signed string) {
 	for i, d := range index.Manifests {
 		if d.Annotations[annotationRefName] == ref {
 			index.Manifests[i].Annotations[annotationPulled] = now.UTC().Format(time.RFC3339)
+			if signed != "" {
+				index.Manifests[i].Annotations[annotationSigned] = signed
+			}
 		}
 	}
 }
 
 // Request is what a container needs an image for.
 type Request struct {
-	Ref     string
+	Ref string
+	// Namespace is the pod's, for Config.Imports.
+	Namespace string
+
 	Policy  corev1.PullPolicy // empty stands for IfNotPresent
 	Secrets []*corev1.Secret  // imagePullSecrets of the pod
 	// OnPull, if not nil, is called when a pull begins (IMG-06).
@@ -172,6 +178,17 @@ type Request struct {
 // no registry to be asked. pulled says whether there was a pull. The error is
 // an *Error unless ctx ended.
 func (s *Service) Ensure(ctx context.Context, r Request) (img Image, pulled bool, err error) {
+	img, pulled, err = s.ensure(ctx, r)
+	if err == nil {
+		err = s.admit(ctx, r, img)
+	}
+	if err != nil {
+		return Image{}, false, err
+	}
+	return img, pulled, nil
+}
+
+func (s *Service) ensure(ctx context.Context, r Request) (img Image, pulled bool, err error) {
 	img, c, err := s.lookup(ctx, r.Ref)
 	if e := (*Error)(nil); err != nil && !(errors.As(err, &e) && e.Reason == ReasonImageInspectError && s.pullable(r)) {
 		return Image{}, false, err
@@ -205,11 +222,14 @@ func (s *Service) Ensure(ctx context.Context, r Request) (img Image, pulled bool
 			if err != nil {
 				return Image{}, false, &Error{Reason: ReasonErrImagePull, Message: err.Error(), Err: err}
 			}
-			if may {
+			if may && s.signedEnough(n) {
 				s.touch(n)
 				return img, false, nil
 			}
 		}
+	}
+	if present && (r.Policy == corev1.PullNever || s.cfg.Registries.Offline) && !s.signedEnough(n) {
+		return Image{}, false, (&signatureError{"it was pulled before it had to be signed, and is not to be pulled again"}).refused(r.Ref)
 	}
 	if r.Policy == corev1.PullNever {
 		return Image{}, false, never()

@@ -31,6 +31,8 @@ const (
 	ReasonErrImageNeverPull = "ErrImageNeverPull"
 	ReasonErrImagePull      = "ErrImagePull"
 	ReasonImageInspectError = "ImageInspectError"
+
+	ReasonSignatureValidationFailed = "SignatureValidationFailed"
 )
 
 // Annotations of the store, and of the images that Build makes. An image of
@@ -89,6 +91,10 @@ type Config struct {
 	MaxImageFiles  int   // entries of all layers, and directories they imply; default 250,000
 
 	Registries Registries
+	// Signatures say which images are pulled only if they are signed.
+	Signatures []SignaturePolicy
+	// Imports is what modules may import; the zero value: everything.
+	Imports ImportPolicy
 	// Settle syncs what is unpacked, in the background, so that it need not be
 	// unpacked again after the next boot: for processes that last.
 	Settle bool
@@ -144,6 +150,7 @@ type Service struct {
 	inspected map[string]*inspection // by store directory and manifest digest
 	modules   map[string]content     // by module digest: where it was last seen
 	digests   map[string]fileDigest  // by path of a local module
+	imports   map[string][]string    // by module digest
 
 	unpacking sync.Mutex // held by who unpacks a layer
 
@@ -187,6 +194,7 @@ func Open(cfg Config) (*Service, error) {
 		inspected: map[string]*inspection{},
 		modules:   map[string]content{},
 		digests:   map[string]fileDigest{},
+		imports:   map[string][]string{},
 		disk:      diskOf,
 	}
 	if s.limits.moduleBytes <= 0 {

@@ -122,6 +122,7 @@ func (s *Service) pull(ctx context.Context, n name, ref string, opts PullOptions
 		return err
 	}
 	var why []string
+	var unsigned *signatureError
 	for _, repo := range sources {
 		creds, err := s.credentials(repo, n.repository, opts.Secrets)
 		if err != nil {
@@ -135,8 +136,12 @@ func (s *Service) pull(ctx context.Context, n name, ref string, opts PullOptions
 			if fatal := (*unsuitableError)(nil); errors.As(err, &fatal) {
 				return err
 			}
+			_ = errors.As(err, &unsigned)
 			why = append(why, explain(ref, repo, err))
 		}
+	}
+	if unsigned != nil {
+		return unsigned.refused(ref)
 	}
 	return errors.New(strings.Join(dedupe(why), "; "))
 }
@@ -168,6 +173,9 @@ func (s *Service) pullFrom(ctx context.Context, n name, ref string, repo ggcr.Re
 	}
 	p := &puller{s: s, sess: sess, ref: ref, name: n, opts: opts, store: s.stores[0], slots: s.downloads()}
 	if err := p.describe(ctx); err != nil {
+		return err
+	}
+	if p.signed, err = p.verifySignature(ctx); err != nil {
 		return err
 	}
 	for range maxPullTries {
@@ -206,6 +214,7 @@ type puller struct {
 	small    map[v1.Hash][]byte // indexes, manifest and configuration
 	manifest v1.Manifest
 	config   v1.ConfigFile
+	signed   string // digest of the key that it is signed with
 }
 
 // describe reads everything that is small: what the reference names, down to
@@ -448,7 +457,7 @@ func (p *puller) transfer(ctx context.Context, c credential) error {
 		}
 		desc := p.top
 		setRef(index, p.name.full, desc)
-		markPulled(index, p.name.full, time.Now())
+		markPulled(index, p.name.full, time.Now(), p.signed)
 		return p.s.recordAccess(desc.Digest.String(), p.name.repository, c, p.opts.Operator)
 	})
 	if err != nil {

@@ -231,7 +231,7 @@ func (w *Worker) ensureImage(ctx context.Context, a lifecycle.StartContainer, sp
 	secrets, missing := w.pullSecrets()
 	var asked, begun time.Time
 	img, pulled, err := w.cfg.Images.Ensure(ctx, image.Request{
-		Ref: spec.Image, Policy: spec.ImagePullPolicy, Secrets: secrets,
+		Ref: spec.Image, Namespace: w.pod().Namespace, Policy: spec.ImagePullPolicy, Secrets: secrets,
 		OnPull: func() {
 			asked = time.Now()
 			begun = asked
