@@ -264,6 +264,7 @@ func (r *Runtime) startPod(pod *corev1.Pod) error {
 			return os.RemoveAll(filepath.Dir(logs.Path(r.logRoot(), pod.Namespace, pod.Name, string(pod.UID), container, 0)))
 		},
 		OnProgress: r.progress,
+		OnShown:    r.blockages,
 		OnEvent:    r.cfg.OnEvent,
 		Log:        r.cfg.Log,
 	}
@@ -274,10 +275,12 @@ func (r *Runtime) startPod(pod *corev1.Pod) error {
 	return nil
 }
 
-// progress keeps track of which pods wait for something that nothing in this
-// process will bring about: an image, an object, a host path.
-func (r *Runtime) progress(pod *corev1.Pod, fact lifecycle.Fact) {
+// blockages keeps track of which pods wait for something that nothing in this
+// process will bring about: an image, an object, a host path. Who gives such a pod
+// up finds in its status what it waited for.
+func (r *Runtime) blockages(pod *corev1.Pod, fact lifecycle.Fact) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if message, ok := blockedBy(fact); ok {
 		b := r.blocked[pod.UID]
 		if b.since.IsZero() {
@@ -288,7 +291,9 @@ func (r *Runtime) progress(pod *corev1.Pod, fact lifecycle.Fact) {
 	} else if _, ok := fact.(lifecycle.ContainerStarted); ok {
 		delete(r.blocked, pod.UID)
 	}
-	r.mu.Unlock()
+}
+
+func (r *Runtime) progress(pod *corev1.Pod, fact lifecycle.Fact) {
 	r.events.Observe(pod, fact)
 	if _, ok := fact.(lifecycle.VolumesUnmounted); ok && pod.DeletionTimestamp != nil {
 		r.events.Forget(pod) // nobody asks for it any more

@@ -36,6 +36,9 @@ type Config struct {
 	// OnProgress, if not nil, is told of every fact of every pod, after it was
 	// applied. It must not block.
 	OnProgress func(pod *corev1.Pod, fact lifecycle.Fact)
+	// OnShown, if not nil, is told of every fact once the status in Store is as it
+	// makes it. It must not block.
+	OnShown func(pod *corev1.Pod, fact lifecycle.Fact)
 	// OnStatus, if not nil, is told of every status, which is not to be changed, and
 	// of when it became known. It must not block.
 	OnStatus func(pod *corev1.Pod, status *corev1.PodStatus)
@@ -189,6 +192,11 @@ func (w *Worker) run() {
 				if w.cfg.OnStatus != nil {
 					w.cfg.OnStatus(w.pod(), &status)
 				}
+			}
+		}
+		if w.cfg.OnShown != nil {
+			for _, f := range facts {
+				w.cfg.OnShown(w.pod(), f)
 			}
 		}
 		plan := lifecycle.Decide(w.pod(), observed, now)
