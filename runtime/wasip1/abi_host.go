@@ -194,6 +194,9 @@ func hostFunction(f function) api.GoModuleFunc {
 		if errno == ErrnoINTR {
 			handleSignals(ctx)
 		}
+		if p.exhausted {
+			p.settle(ctx)
+		}
 	}
 }
 
@@ -280,6 +283,9 @@ func (p *Process) iovecsOf(m memory, ptr, count uint32) ([][]byte, Errno) {
 		b = b[:min(uint64(len(b)), uint64(room))]
 		room -= uint32(len(b))
 		bufs = append(bufs, b)
+	}
+	if !holdGrown(p, p.iovecs, bufs) {
+		return nil, ErrnoNOMEM
 	}
 	p.iovecs = bufs
 	return bufs, 0

@@ -18,10 +18,15 @@ func pollOpen(_ context.Context, p *Process, m memory, a []uint64) Errno {
 	if p.pollSets >= maxPollSets {
 		return ErrnoMFILE
 	}
+	if !p.hold(pollSetBytes) {
+		return ErrnoNOMEM
+	}
 	fd, errno := p.fds.insert(descriptor{file: &pollSet{p: p}, rights: rightPollFdReadwrite})
 	if errno == 0 {
 		p.pollSets++
 		put32(res, fd)
+	} else {
+		p.drop(pollSetBytes)
 	}
 	return errno
 }

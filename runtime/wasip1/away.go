@@ -59,6 +59,7 @@ func (p *Process) restart(ctx context.Context, result *uint64) {
 	if errno == ErrnoINTR {
 		handleSignals(ctx)
 	}
+	p.settle(ctx)
 }
 
 // sleep is that of poll_oneoff where the guest may be put aside.

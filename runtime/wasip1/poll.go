@@ -52,6 +52,9 @@ func (p *Process) poll(ctx context.Context, q *polling) (n int, errno Errno) {
 	// From here on whatever changes is a wake.
 	p.wake.arm()
 	n, errno = p.check(ctx, q, true)
+	if !holdGrown(p, p.watched, q.watched) {
+		errno, q.watched = ErrnoNOMEM, p.watched[:0]
+	}
 	p.watched = q.watched
 	if n > 0 || errno != 0 {
 		p.wake.disarm()

@@ -66,6 +66,7 @@ func (s *pollSet) close() Errno {
 		s.p.fds.disinterest(s.all[len(s.all)-1])
 	}
 	s.p.pollSets--
+	s.p.drop(pollSetBytes)
 	return 0
 }
 
@@ -106,6 +107,9 @@ func (s *pollSet) control(fd, mask uint32, userdata uint64) Errno {
 		if s.p.interests >= s.p.fds.max || sock == nil && len(s.streams) >= maxStreams {
 			return ErrnoNOSPC
 		}
+		if !s.p.hold(interestBytes) {
+			return ErrnoNOMEM
+		}
 		i = &interest{set: s, sock: sock, file: d.file, fd: fd, at: len(s.all), other: d.interests}
 		d.interests = i
 		s.p.interests++
@@ -132,6 +136,7 @@ func (i *interest) leave() {
 	s.all[len(s.all)-1] = nil
 	s.all = s.all[:len(s.all)-1]
 	s.p.interests--
+	s.p.drop(interestBytes)
 	i.left = true
 	i.armed.Store(0)
 	if i.sock == nil {

@@ -106,6 +106,8 @@ type Process struct {
 	listing      []*openDir // that remember entries, the latest last
 	listingBytes int64      // charged for them
 	memory       Account
+	held         int64 // charged for the rest that the process keeps
+	exhausted    bool  // the guest is to end, as hold was false
 
 	// Reused from call to call, so that the common ones do not allocate.
 	walk    walk
@@ -167,8 +169,9 @@ func NewProcess(c ProcessConfig) (_ *Process, err error) {
 		stdin:  newInput(c.Stdin, kind),
 		stdout: newOutput(c.Stdout, c.Prompt, kind, 2),
 		stderr: newOutput(c.Stderr, c.Prompt, kind, 3),
-		start:  time.Now(),
-		wake:   newWaker(),
+
+		start: time.Now(),
+		wake:  newWaker(),
 
 		network:  c.Network,
 		memory:   c.Memory,
@@ -203,6 +206,8 @@ func NewProcess(c ProcessConfig) (_ *Process, err error) {
 	if c.ListenersLast {
 		p.listen(c.Listeners)
 	}
+	// What every process has is not charged for.
+	p.fds.payer, p.stdin.payer, p.stdout.payer, p.stderr.payer = p, p, p, p
 	return p, nil
 }
 
@@ -225,7 +230,8 @@ func (p *Process) Close() error {
 	p.close.Do(func() {
 		p.fds.closeAll()
 		if p.memory != nil {
-			p.memory.Release(p.listingBytes)
+			p.memory.Release(p.listingBytes + p.held)
+			p.held = 0
 		}
 		p.wake.unwatch()
 		p.away.stop()

@@ -40,6 +40,7 @@ type input struct {
 	noFile
 	r     io.Reader // nil: at its end from the start
 	kind  uint8
+	payer *Process // of the buffer; nil: nobody
 	self  *waker
 	since time.Time
 
@@ -75,12 +76,16 @@ func (s *input) want() {
 	if s.reading || s.err != nil || len(s.data) > 0 {
 		return
 	}
-	s.reading = true
 	if !s.started {
+		if s.payer != nil && !s.payer.hold(stdinBytes) {
+			s.err = ErrnoNOMEM
+			return
+		}
 		s.started = true
-		s.buf = make([]byte, 16<<10)
+		s.buf = make([]byte, stdinBytes)
 		go s.pump()
 	}
+	s.reading = true
 	s.ask <- struct{}{} // has room: reading was false
 }
 
@@ -196,6 +201,7 @@ type output struct {
 	kind   uint8
 	ino    uint64
 	since  time.Time
+	payer  *Process // of the buffer; nil: nobody
 
 	started bool
 	buf     []byte
@@ -235,6 +241,12 @@ func (s *output) write(ctx context.Context, bufs [][]byte, _ bool) (n int, errno
 	if !s.started {
 		s.started = true
 		go s.pump()
+	}
+	if need := min(total(bufs), maxChunk); need > cap(s.buf) {
+		if s.payer != nil && !s.payer.hold(int64(need-cap(s.buf))) {
+			return 0, ErrnoNOMEM
+		}
+		s.buf = make([]byte, 0, need)
 	}
 	chunk := s.buf[:0]
 	for _, b := range bufs {

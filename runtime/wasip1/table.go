@@ -9,6 +9,7 @@ type descriptor struct {
 	flags      uint16
 	host       bool      // holds a descriptor of the host
 	preopen    string    // guest path of a preopened directory
+	charged    bool      // to the table's payer
 	others     *int      // descriptors of the same file besides this one; nil: it was never duplicated
 	interests  *interest // in it, one for each poll set that has it
 }
@@ -21,6 +22,8 @@ type table struct {
 	host    int // of open: those that hold a descriptor of the host
 	max     int
 	free    int // no lower number is free
+
+	payer *Process // of new descriptors; nil: nobody
 }
 
 // room says whether one more descriptor may be opened.
@@ -52,8 +55,14 @@ func (t *table) insert(d descriptor) (uint32, Errno) {
 	if errno := t.room(d.host); errno != 0 {
 		return 0, errno
 	}
+	if d.charged = t.payer != nil; d.charged && !t.payer.hold(descriptorBytes) {
+		return 0, ErrnoNOMEM
+	}
 	if d.host {
 		if t.host >= ownFiles && !hostFiles.take() {
+			if d.charged {
+				t.payer.drop(descriptorBytes)
+			}
 			return 0, ErrnoNFILE
 		}
 		t.host++
@@ -124,6 +133,9 @@ func (t *table) clear(fd uint32) {
 		if t.host--; t.host >= ownFiles {
 			hostFiles.used.Add(-1)
 		}
+	}
+	if t.entries[fd].charged {
+		t.payer.drop(descriptorBytes)
 	}
 	t.entries[fd].forget()
 	t.entries[fd] = descriptor{}

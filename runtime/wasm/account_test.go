@@ -140,3 +140,25 @@ func TestThousandOOMKillsLeaveNothing(t *testing.T) {
 		t.Errorf("%d bytes more are resident after %d OOM kills", after-before, kills)
 	}
 }
+
+// OOM-06: a host function ends a guest for which it was refused memory.
+func TestOutOfMemoryOfTheHost(t *testing.T) {
+	e := newEngine(t, wasm.Config{})
+	account := wasm.NewAccount(1 << 20)
+	i, err := e.Start(t.Context(), compile(t, e, "pages"), wasm.InstanceConfig{Account: account, Context: func(ctx context.Context) context.Context {
+		return context.WithValue(ctx, callKey{}, callFunc(func(ctx context.Context, _ api.Module, _ int32) int32 {
+			for account.Charge(100) {
+				defer account.Release(100)
+			}
+			ctx.(wasm.Exhaustible).OutOfMemory()
+			return 0
+		}))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantExit(t, i, wasm.Exit{Code: 137, Reason: wasm.ReasonOOMKilled, Message: "memory limit of 1048576 bytes exceeded"})
+	if account.Used() != 0 {
+		t.Errorf("%d bytes are still charged", account.Used())
+	}
+}

@@ -56,6 +56,14 @@ type Timed interface {
 	CPUTime() time.Duration
 }
 
+// Exhaustible is implemented by the context of every host call.
+type Exhaustible interface {
+	// OutOfMemory ends the guest as one that has exceeded its memory limit
+	// (OOM-06), for a host function that its [Account] has refused memory. It does
+	// not return, and may be called only on the goroutine of the host call.
+	OutOfMemory()
+}
+
 // guestContext is the context of an instance's calls. It is a type of its own
 // so that host functions find their instance by a type assertion.
 type guestContext struct {
@@ -80,6 +88,9 @@ func (c *guestContext) Interrupted() <-chan struct{} {
 }
 
 func (c *guestContext) Safepoint() { c.instance.safepoint(c, true) }
+
+// OutOfMemory implements [Exhaustible].
+func (c *guestContext) OutOfMemory() { c.instance.outOfMemory() }
 
 // guestOf returns the guest's context, or nil for calls from elsewhere.
 func guestOf(ctx context.Context) *guestContext {

@@ -2,6 +2,7 @@ package inproc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -89,6 +90,10 @@ func (g *guest) Exec(ctx context.Context, config sandbox.ExecConfig) (exitCode i
 		return 0, cannotStart(err)
 	}
 	defer process.Close()
+	if !g.memory.Charge(commandBytes) {
+		return 0, cannotStart(errNoMemory)
+	}
+	defer g.memory.Release(commandBytes)
 	g.mu.Lock()
 	instance, err := g.startInstance(ctx, g.id+"/exec-"+strconv.Itoa(serial), program.module, process)
 	if err == nil {
@@ -148,6 +153,12 @@ func (g *guest) commandProcess(args []string, config sandbox.ExecConfig) wasip1.
 	}
 	return p
 }
+
+// commandBytes is what the host keeps for a command at least: its goroutine, its
+// instance, and its process.
+const commandBytes = 16 << 10
+
+var errNoMemory = errors.New("the container's memory limit leaves nothing for another process")
 
 // cannotStart is a command that was found and does not start.
 func cannotStart(err error) error {

@@ -1,0 +1,64 @@
+package wasip1
+
+import (
+	"context"
+	"unsafe"
+)
+
+// What the host keeps because of a guest is charged to the guest's account. Where
+// a kernel refuses memory, for what waits in sockets or for a listing, the call
+// fails. Where it ends the program, because nobody expects a failure there, the
+// call fails as well, and the guest ends with it, as one whose own memory exceeds
+// the limit (OOM-06).
+const (
+	// descriptorBytes is what an open descriptor takes at most: its entry, twice
+	// that while the table grows, and its file.
+	descriptorBytes = 512
+	pollSetBytes    = 256 // beside its descriptor
+	// interestBytes is an interest with its places in the lists of its set and in
+	// that of its socket.
+	interestBytes = 256
+	stdinBytes    = 16 << 10 // the buffer
+)
+
+// exhaustible is what a context may offer: OutOfMemory ends the guest, and does
+// not return.
+type exhaustible interface{ OutOfMemory() }
+
+// hold charges for what the host is about to keep. If it is false the call under
+// way is to fail, without having waited for anything.
+func (p *Process) hold(bytes int64) bool {
+	switch {
+	case p.memory == nil:
+	case p.memory.Charge(bytes):
+		p.held += bytes
+	default:
+		p.exhausted = true
+		return false
+	}
+	return true
+}
+
+// drop is the opposite of hold.
+func (p *Process) drop(bytes int64) {
+	if p.memory != nil {
+		p.held -= bytes
+		p.memory.Release(bytes)
+	}
+}
+
+// settle ends a guest for which hold has been false, where its context can.
+func (p *Process) settle(ctx context.Context) {
+	if p.exhausted {
+		p.exhausted = false
+		if c, ok := ctx.(exhaustible); ok {
+			c.OutOfMemory()
+		}
+	}
+}
+
+// holdGrown charges for what a slice that is kept has grown by.
+func holdGrown[T any](p *Process, before, after []T) bool {
+	more := cap(after) - cap(before)
+	return more <= 0 || p.hold(int64(more)*int64(unsafe.Sizeof(*new(T))))
+}
