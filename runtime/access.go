@@ -33,21 +33,29 @@ func (r *Runtime) live(pod types.UID, container string) (sandbox.Container, erro
 	return nil, fmt.Errorf("container not found (%q)", container)
 }
 
-// Exec runs a command in a running container; see sandbox.Container.
+// Exec runs a command in a running container; see sandbox.Container. A command whose
+// streams are idle for 4 hours is killed, with the error ErrIdle (TIME-23).
 func (r *Runtime) Exec(ctx context.Context, pod types.UID, container string, config ExecConfig) (exitCode int32, err error) {
 	c, err := r.live(pod, container)
 	if err != nil {
 		return 0, err
 	}
+	ctx, idle := withIdle(ctx)
+	defer idle.stop()
+	config.Stdin, config.Stdout, config.Stderr = idle.reader(config.Stdin), idle.writer(config.Stdout), idle.writer(config.Stderr)
 	return c.Exec(ctx, config)
 }
 
-// Attach joins streams to those of a running container; see sandbox.Container.
+// Attach joins streams to those of a running container, until they have been idle for
+// 4 hours, which is the error ErrIdle (TIME-23); see sandbox.Container.
 func (r *Runtime) Attach(ctx context.Context, pod types.UID, container string, config AttachConfig) error {
 	c, err := r.live(pod, container)
 	if err != nil {
 		return err
 	}
+	ctx, idle := withIdle(ctx)
+	defer idle.stop()
+	config.Stdin, config.Stdout, config.Stderr = idle.reader(config.Stdin), idle.writer(config.Stdout), idle.writer(config.Stderr)
 	return c.Attach(ctx, config)
 }
 

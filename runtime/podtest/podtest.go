@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -365,7 +366,7 @@ func (p *Pod) Exec(container string, command ...string) (exitCode int, output st
 func (p *Pod) TryExec(container string, command ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), p.pods.patience)
 	defer cancel()
-	_, err := p.pods.r.Exec(ctx, p.pod.UID, container, runtime.ExecConfig{Command: command})
+	_, err := p.pods.r.Exec(ctx, p.pod.UID, container, runtime.ExecConfig{Command: command, Stdout: io.Discard, Stderr: io.Discard})
 	return err
 }
 

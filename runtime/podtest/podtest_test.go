@@ -1,6 +1,8 @@
 package podtest_test
 
 import (
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -150,7 +152,7 @@ spec:
     image: tool:1
     args: [sleep]
     livenessProbe: {exec: {command: [/tool.wasm, fine]}}
-`, podtest.Image("app:1", wasmtest.BuildC(t, string(source), "-D_GNU_SOURCE", "-I"+include)), podtest.Image("tool:1", wasmtest.BuildC(t, guest)), podtest.Patience(10*time.Second))
+`, podtest.Image("app:1", wasmtest.BuildC(t, string(source), "-D_GNU_SOURCE", "-I"+include)), podtest.Image("tool:1", wasmtest.BuildC(t, guest)), podtest.Patience(5*time.Minute))
 	pod := pods.Get("web")
 	pod.WaitReady()
 	res, err := pod.HTTPClient().Get("http://localhost:8080/")
@@ -161,4 +163,24 @@ spec:
 	if res.StatusCode != 200 {
 		t.Errorf("status %s", res.Status)
 	}
+	t.Run("EXEC-05 from the host, through a forwarded port", func(t *testing.T) {
+		for range 2 {
+			res, err := http.Get("http://" + pod.Forward(8080) + "/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode != 200 {
+				t.Errorf("status %s", res.Status)
+			}
+		}
+		conn, err := net.Dial("tcp", pod.Forward(9)) // where nobody listens: that connection ends, no more
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	})
 }

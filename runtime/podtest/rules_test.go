@@ -1,6 +1,7 @@
 package podtest_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/wasmpod/wasmpod/runtime"
 	"github.com/wasmpod/wasmpod/runtime/podtest"
 	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
@@ -378,4 +380,52 @@ spec:
 	if s := p.Object().Status; s.Phase != corev1.PodFailed { // DEL-10
 		t.Errorf("%s", s.Phase)
 	}
+}
+
+// TIME-23: a command whose streams are idle for 4 hours is killed, and nothing else.
+func TestIdleStreamsTIME23(t *testing.T) {
+	module := wasmtest.BuildC(t, worker)
+	synctest.Test(t, func(t *testing.T) {
+		pods := podtest.Run(t, pod(`
+  containers: [{name: c, image: "app:1", args: [sleep]}]
+`), podtest.Image("app:1", module), podtest.Patience(24*time.Hour))
+		p := pods.Get("p")
+		p.WaitReady()
+		begin := time.Now()
+		err := p.TryExec("c", "/app.wasm", "sleep=10000", "said", "sleep")
+		if !errors.Is(err, runtime.ErrIdle) || time.Since(begin) != 10000*time.Second+4*time.Hour {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		if n := p.Object().Status.ContainerStatuses[0].RestartCount; n != 0 {
+			t.Errorf("%d restarts", n)
+		}
+	})
+}
+
+// MAIN-04 MAIN-05: a container whose image is changed runs again with the new one.
+func TestNewImageMAIN04(t *testing.T) {
+	module := wasmtest.BuildC(t, worker)
+	synctest.Test(t, func(t *testing.T) {
+		pods := podtest.Run(t, pod(`
+  restartPolicy: Never
+  containers: [{name: c, image: "app:1", args: [argv0, sleep]}]
+`), podtest.Image("app:1", module), podtest.Image("next:2", module))
+		p := pods.Get("p")
+		p.WaitReady()
+		p.Update(func(pod *corev1.Pod) { pod.Spec.Containers[0].Image = "next:2" })
+		got := p.WaitFor("restart", func(pod *corev1.Pod) bool {
+			c := pod.Status.ContainerStatuses[0]
+			return c.RestartCount == 1 && c.State.Running != nil
+		}).Status.ContainerStatuses[0]
+		if !strings.Contains(got.Image, "next:2") || got.LastTerminationState.Terminated.ExitCode != 143 {
+			t.Errorf("%+v", got)
+		}
+		podtest.Advance(time.Second)
+		if log := p.Logs("c"); log != "/next.wasm\n" {
+			t.Errorf("log %q", log)
+		}
+		if e := p.WaitEvent("Killing"); e.Message != "Container c definition changed, will be restarted" {
+			t.Errorf("%q", e.Message)
+		}
+	})
 }
