@@ -13,7 +13,7 @@ import (
 )
 
 // maxCommands is how many commands may run in a container beside it. They share
-// its memory limit.
+// its memory limit, and its end when one of them exceeds it.
 const maxCommands = 64
 
 var errTooManyCommands = fmt.Errorf("%d commands run in the container already", maxCommands)
@@ -29,6 +29,7 @@ type commands struct {
 	serial  int
 	left    sync.WaitGroup // Add only while !ended
 	past    wasm.Stats     // of those that have ended
+	outOf   *wasm.Exit     // of the first that the memory limit has ended
 }
 
 func newCommands() *commands {
@@ -111,8 +112,13 @@ func (g *guest) Exec(ctx context.Context, config sandbox.ExecConfig) (exitCode i
 	for {
 		select {
 		case <-instance.Done():
+			exit := instance.Exit()
+			if exit.Reason == wasm.ReasonOOMKilled {
+				g.commands.outOfMemory(exit)
+				g.Kill()
+			}
 			// Killed because of ctx, if it has ended.
-			return instance.Exit().Code, context.Cause(ctx)
+			return exit.Code, context.Cause(ctx)
 		case <-g.commands.ending:
 			instance.Kill()
 			<-instance.Done()
@@ -123,6 +129,27 @@ func (g *guest) Exec(ctx context.Context, config sandbox.ExecConfig) (exitCode i
 			}
 		}
 	}
+}
+
+// outOfMemory notes that a command has ended for want of memory, which ends the
+// container: who shares a limit dies together, as with memory.oom.group (OOM-03).
+func (c *commands) outOfMemory(exit wasm.Exit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.outOf == nil {
+		c.outOf = &exit
+	}
+}
+
+// blame is why the container ended: if it was killed because of a command that the
+// memory limit has ended, for that (OOM-01).
+func (c *commands) blame(exit wasm.Exit) wasm.Exit {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.outOf == nil || exit.Code != c.outOf.Code {
+		return exit
+	}
+	return *c.outOf
 }
 
 func (c *commands) add(i *wasm.Instance) {

@@ -316,3 +316,21 @@ func BenchmarkExecProbe(b *testing.B) {
 		}
 	}
 }
+
+func TestCommandExceedsMemory(t *testing.T) {
+	t.Run("OOM-03 OOM-01 a command that exceeds the limit ends the container with it", func(t *testing.T) {
+		n := sharedNode(t)
+		pod := n.pod(t, func(s *corev1.PodSpec) {
+			s.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}
+		}, "sleep 1000h")
+		c := n.start(t, n.sandbox(t, pod), pod)
+		own := "/" + n.module[strings.LastIndex(n.module, "/")+1:]
+		if code, _, err := command(t, c, own, "eat"); code != 137 || err != nil {
+			t.Errorf("the command: %d, %v", code, err)
+		}
+		<-c.Done()
+		if got := c.Status(); got.Code != 137 || got.Reason != "OOMKilled" || !strings.Contains(got.Message, "memory limit of") {
+			t.Errorf("the container: %+v", got)
+		}
+	})
+}

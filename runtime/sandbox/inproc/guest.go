@@ -381,6 +381,7 @@ func (g *guest) live() *wasm.Instance {
 // so holds no lock: nobody else may have to wait for that.
 func (g *guest) end(exit wasm.Exit) {
 	g.commands.stop() // they use the files of the process
+	exit = g.commands.blame(exit)
 	g.streams.close()
 	g.programs.release()
 	g.closeStreams()
