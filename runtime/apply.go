@@ -54,6 +54,9 @@ func (r *Runtime) putConfig(objects *manifest.Objects) {
 	for _, s := range objects.Secrets {
 		r.store.PutSecret(s)
 	}
+	for _, c := range objects.Claims {
+		r.claims.put(c)
+	}
 }
 
 // newPod gives a pod what the API server would: an identity, and its node.

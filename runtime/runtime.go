@@ -113,6 +113,9 @@ type Runtime struct {
 	waiting map[types.UID]corev1.PodStatus // of pods that were ended while Pending
 	jobs    []*job
 	tasks   sync.WaitGroup // job controllers
+
+	storage sync.Once // starts watchStorage
+	claims  claims
 }
 
 // blockage is why a pod does not get on.
@@ -164,6 +167,11 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		Root:      r.run.path,
 		ConfigMap: r.store.ConfigMap,
 		Secret:    r.store.Secret,
+
+		NewMemory:   inproc.NewMemoryVolume,
+		MemoryBytes: r.node.Allocatable.Memory().Value(),
+		Claim:       r.claims.get,
+		Claims:      r.claimRoot(),
 	})
 	// A host without these: its pods have none either.
 	resolvConf, _ := os.ReadFile("/etc/resolv.conf")
@@ -252,6 +260,9 @@ func (r *Runtime) startPod(pod *corev1.Pod) error {
 	}
 	if err := r.store.AddPod(pod); err != nil {
 		return err
+	}
+	if limitsStorage(pod) {
+		r.storage.Do(func() { r.tasks.Go(func() { r.watchStorage(r.ctx) }) })
 	}
 	config := podworker.Config{
 		Driver:   r.driver,

@@ -53,6 +53,11 @@ func (d *document) add(n *node, kind string, obj metav1.Object) (errs field.Erro
 		v.StringData = nil
 		errs = validateSecret(v)
 		o.Secrets = append(o.Secrets, v)
+	case *corev1.PersistentVolumeClaim:
+		v.Status = corev1.PersistentVolumeClaimStatus{}
+		errs = append(errs, validateMeta(&v.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))...)
+		errs = append(errs, validateClaim(&v.Spec, field.NewPath("spec"))...)
+		o.Claims = append(o.Claims, v)
 	case *corev1.Namespace:
 		v.Status = corev1.NamespaceStatus{Phase: corev1.NamespaceActive}
 		errs = validateMeta(&v.ObjectMeta, false, apivalidation.ValidateNamespaceName, field.NewPath("metadata"))

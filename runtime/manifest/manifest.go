@@ -44,6 +44,7 @@ type Objects struct {
 	Pods         []*corev1.Pod
 	ConfigMaps   []*corev1.ConfigMap
 	Secrets      []*corev1.Secret // stringData is merged into data
+	Claims       []*corev1.PersistentVolumeClaim
 	Namespaces   []*corev1.Namespace
 	Deployments  []*appsv1.Deployment
 	ReplicaSets  []*appsv1.ReplicaSet

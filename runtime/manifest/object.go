@@ -25,17 +25,18 @@ type supported struct {
 }
 
 var kinds = map[string]supported{
-	"Pod":           {"v1", "pods", true, func() metav1.Object { return &corev1.Pod{} }},
-	"ConfigMap":     {"v1", "configmaps", true, func() metav1.Object { return &corev1.ConfigMap{} }},
-	"Secret":        {"v1", "secrets", true, func() metav1.Object { return &corev1.Secret{} }},
-	"Namespace":     {"v1", "namespaces", false, func() metav1.Object { return &corev1.Namespace{} }},
-	"Deployment":    {"apps/v1", "deployments.apps", true, func() metav1.Object { return &appsv1.Deployment{} }},
-	"ReplicaSet":    {"apps/v1", "replicasets.apps", true, func() metav1.Object { return &appsv1.ReplicaSet{} }},
-	"StatefulSet":   {"apps/v1", "statefulsets.apps", true, func() metav1.Object { return &appsv1.StatefulSet{} }},
-	"DaemonSet":     {"apps/v1", "daemonsets.apps", true, func() metav1.Object { return &appsv1.DaemonSet{} }},
-	"Job":           {"batch/v1", "jobs.batch", true, func() metav1.Object { return &batchv1.Job{} }},
-	"Service":       {"v1", "services", true, func() metav1.Object { return &corev1.Service{} }},
-	"NetworkPolicy": {"networking.k8s.io/v1", "networkpolicies.networking.k8s.io", true, func() metav1.Object { return &networkingv1.NetworkPolicy{} }},
+	"Pod":                   {"v1", "pods", true, func() metav1.Object { return &corev1.Pod{} }},
+	"ConfigMap":             {"v1", "configmaps", true, func() metav1.Object { return &corev1.ConfigMap{} }},
+	"Secret":                {"v1", "secrets", true, func() metav1.Object { return &corev1.Secret{} }},
+	"PersistentVolumeClaim": {"v1", "persistentvolumeclaims", true, func() metav1.Object { return &corev1.PersistentVolumeClaim{} }},
+	"Namespace":             {"v1", "namespaces", false, func() metav1.Object { return &corev1.Namespace{} }},
+	"Deployment":            {"apps/v1", "deployments.apps", true, func() metav1.Object { return &appsv1.Deployment{} }},
+	"ReplicaSet":            {"apps/v1", "replicasets.apps", true, func() metav1.Object { return &appsv1.ReplicaSet{} }},
+	"StatefulSet":           {"apps/v1", "statefulsets.apps", true, func() metav1.Object { return &appsv1.StatefulSet{} }},
+	"DaemonSet":             {"apps/v1", "daemonsets.apps", true, func() metav1.Object { return &appsv1.DaemonSet{} }},
+	"Job":                   {"batch/v1", "jobs.batch", true, func() metav1.Object { return &batchv1.Job{} }},
+	"Service":               {"v1", "services", true, func() metav1.Object { return &corev1.Service{} }},
+	"NetworkPolicy":         {"networking.k8s.io/v1", "networkpolicies.networking.k8s.io", true, func() metav1.Object { return &networkingv1.NetworkPolicy{} }},
 }
 
 // harmless are kinds that change nothing for pods run by themselves, and why.
@@ -46,9 +47,9 @@ var harmless = map[string]string{
 	"RoleBinding": "there is no API server", "ClusterRoleBinding": "there is no API server",
 	"PodDisruptionBudget": "nothing evicts pods", "HorizontalPodAutoscaler": "nothing scales pods",
 	"LimitRange": "limits are those of the pods", "ResourceQuota": "limits are those of the pods",
-	"PriorityClass": "there is one node and no scheduler", "RuntimeClass": "there is one node and no scheduler", "StorageClass": "there are no persistent volumes",
-	"PersistentVolume": "there are no persistent volumes", "PersistentVolumeClaim": "there are no persistent volumes; a pod that mounts it is rejected",
-	"Lease": "there is no API server", "Event": "events are of the past",
+	"PriorityClass": "there is one node and no scheduler", "RuntimeClass": "there is one node and no scheduler", "StorageClass": "every claim gets a directory of this node",
+	"PersistentVolume": "every claim gets a directory of this node",
+	"Lease":            "there is no API server", "Event": "events are of the past",
 }
 
 // refused are kinds of Kubernetes itself that a run cannot do without.

@@ -74,8 +74,44 @@ func validateVolumeSource(s *corev1.VolumeSource, at *field.Path) field.ErrorLis
 	one("configMap", s.ConfigMap != nil, func(at *field.Path) field.ErrorList {
 		return validateProjection(s.ConfigMap.Name, at.Child("name"), s.ConfigMap.DefaultMode, s.ConfigMap.Items, at)
 	})
+	one("persistentVolumeClaim", s.PersistentVolumeClaim != nil, func(at *field.Path) field.ErrorList {
+		if s.PersistentVolumeClaim.ClaimName == "" {
+			return field.ErrorList{field.Required(at.Child("claimName"), "")}
+		}
+		return nil
+	})
+	one("ephemeral", s.Ephemeral != nil, func(at *field.Path) field.ErrorList {
+		at = at.Child("volumeClaimTemplate")
+		if s.Ephemeral.VolumeClaimTemplate == nil {
+			return field.ErrorList{field.Required(at, "")}
+		}
+		return validateClaim(&s.Ephemeral.VolumeClaimTemplate.Spec, at.Child("spec"))
+	})
 	one("downwardAPI", s.DownwardAPI != nil, func(at *field.Path) field.ErrorList { return validateDownwardAPI(s.DownwardAPI, at) })
 	one("projected", s.Projected != nil, func(at *field.Path) field.ErrorList { return validateProjected(s.Projected, at) })
+	return errs
+}
+
+// validateClaim validates what a claim asks for. Its size binds nobody: claims are
+// directories of one file system.
+func validateClaim(s *corev1.PersistentVolumeClaimSpec, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if len(s.AccessModes) == 0 {
+		errs = append(errs, field.Required(at.Child("accessModes"), "at least 1 access mode is required"))
+	}
+	for i, m := range s.AccessModes {
+		errs = append(errs, notSupported(at.Child("accessModes").Index(i), m, corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOnce, corev1.ReadWriteOncePod)...)
+	}
+	size, ok := s.Resources.Requests[corev1.ResourceStorage]
+	switch at := at.Child("resources").Key(string(corev1.ResourceStorage)); {
+	case !ok:
+		errs = append(errs, field.Required(at, ""))
+	case size.Sign() <= 0:
+		errs = append(errs, field.Invalid(at, size.String(), "must be greater than zero"))
+	}
+	if s.VolumeMode != nil && *s.VolumeMode != corev1.PersistentVolumeFilesystem {
+		errs = append(errs, field.Forbidden(at.Child("volumeMode"), "not supported: there are no block devices"))
+	}
 	return errs
 }
 

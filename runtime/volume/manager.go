@@ -1,9 +1,11 @@
 // Package volume sets up the volumes of pods on the host: emptyDir, hostPath,
-// configMap, secret, projected and downwardAPI. A volume lies at
+// configMap, secret, projected, downwardAPI, persistentVolumeClaim and ephemeral.
+// A volume lies at
 //
 //	<Root>/pods/<pod uid>/volumes/<kind>/<name>
 //
-// except for hostPath, which lies where the Pod says. Guests write to these
+// except for hostPath, which lies where the Pod says, persistentVolumeClaim, which
+// has a directory of its own (Config.Claims), and an emptyDir in memory. Guests write to these
 // trees, so that every path in them is resolved by os.Root: a symlink that a
 // guest has made leads nowhere outside. The rules are VOL-01 to VOL-30.
 package volume
@@ -29,15 +31,23 @@ type Config struct {
 	// Root is the directory below which volumes are kept. It is made if it does
 	// not exist.
 	Root string
-	// MemoryRoot is a directory on a memory file system, where emptyDirs of
-	// medium Memory are kept (VOL-03). If it is empty they are kept under Root
-	// like the others, and cost disk space instead of memory.
-	MemoryRoot string
+	// NewMemory makes the emptyDirs of medium Memory (VOL-03), of a size in bytes,
+	// open to everybody, and to a group with the setgid bit if there is one. If it
+	// is nil they are kept under Root like the others, and cost disk space instead
+	// of memory.
+	NewMemory func(size int64, group *int64) Memory
+	// MemoryBytes is what of the node's memory pods may have: no such volume is
+	// larger. Zero: whatever they ask for.
+	MemoryBytes int64
 
 	// ConfigMap and Secret look an object up; nil finds nothing. They must be
 	// safe for concurrent use.
 	ConfigMap func(namespace, name string) (*corev1.ConfigMap, bool)
 	Secret    func(namespace, name string) (*corev1.Secret, bool)
+	// Claim looks a PersistentVolumeClaim up, as ConfigMap does. Claims is the
+	// directory in which every claim has one that is kept.
+	Claim  func(namespace, name string) (*corev1.PersistentVolumeClaim, bool)
+	Claims string
 	// NodeAllocatable is what a downwardAPI volume shows for an unset limit.
 	NodeAllocatable corev1.ResourceList
 
@@ -64,7 +74,6 @@ type podVolumes struct {
 
 type mounted struct {
 	Volume
-	memory bool
 	// pins are the versions of a configMap-like volume that containers hold by
 	// subPath: such a mount does not follow updates (VOL-15).
 	pins map[pin]string
@@ -80,6 +89,14 @@ type Volume struct {
 	Name     string
 	Path     string // on the host
 	ReadOnly bool   // guests may not write (VOL-14)
+	Memory   Memory // where it lies instead, if not nil
+}
+
+// Memory is a volume that lies in no directory. It is safe for concurrent use.
+type Memory interface {
+	Used() int64 // bytes
+	// Close frees it when nothing uses it any more.
+	Close()
 }
 
 // MountError says which volumes could not be set up.
@@ -217,8 +234,21 @@ func (m *Manager) Volume(podUID types.UID, volume string) (Volume, bool) {
 	return Volume{}, false
 }
 
+// Usage is what an emptyDir holds, in bytes, and whether in memory.
+func (m *Manager) Usage(ctx context.Context, podUID types.UID, volume string) (bytes int64, memory bool, err error) {
+	v, ok := m.Volume(podUID, volume)
+	switch {
+	case !ok:
+		return 0, false, nil
+	case v.Memory != nil:
+		return v.Memory.Used(), true, nil
+	}
+	bytes, _, err = DiskUsage(ctx, v.Path)
+	return bytes, false, err
+}
+
 // Unmount removes every volume of the pod with its content; what a hostPath
-// volume shows is left alone. No guest of the pod may run. It may be repeated,
+// volume shows is left alone, and what a claim does. No guest of the pod may run. It may be repeated,
 // also for a pod that was never mounted.
 func (m *Manager) Unmount(podUID types.UID) error {
 	if err := checkName(string(podUID)); err != nil {
@@ -227,40 +257,30 @@ func (m *Manager) Unmount(podUID types.UID) error {
 	p, unlock := m.lock(podUID)
 	defer unlock()
 	m.mu.Lock()
-	clear(p.mounted)
-	m.mu.Unlock()
-
-	var errs []error
-	for _, dir := range m.roots() {
-		if err := removePod(dir, string(podUID)); err != nil {
-			errs = append(errs, fmt.Errorf("remove volumes of pod %s: %w", podUID, err))
+	for _, v := range p.mounted {
+		if v.Memory != nil {
+			v.Memory.Close()
 		}
 	}
-	return errors.Join(errs...)
-}
-
-func (m *Manager) roots() []string {
-	if m.config.MemoryRoot == "" {
-		return []string{m.config.Root}
+	clear(p.mounted)
+	m.mu.Unlock()
+	if err := removePod(m.config.Root, string(podUID)); err != nil {
+		return fmt.Errorf("remove volumes of pod %s: %w", podUID, err)
 	}
-	return []string{m.config.Root, m.config.MemoryRoot}
+	return nil
 }
 
 // Pods lists the pods that have volumes on disk, those of an earlier process
 // included, so that a runtime that was killed can Unmount what it left behind.
 func (m *Manager) Pods() ([]types.UID, error) {
 	var uids []types.UID
-	seen := map[string]bool{}
-	for _, dir := range m.roots() {
-		entries, err := os.ReadDir(filepath.Join(dir, podsDir))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("list pods with volumes: %w", err)
-		}
-		for _, e := range entries {
-			if _, err := os.Lstat(filepath.Join(dir, podsDir, e.Name(), volumesDir)); err == nil && !seen[e.Name()] {
-				seen[e.Name()] = true
-				uids = append(uids, types.UID(e.Name()))
-			}
+	entries, err := os.ReadDir(filepath.Join(m.config.Root, podsDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list pods with volumes: %w", err)
+	}
+	for _, e := range entries {
+		if _, err := os.Lstat(filepath.Join(m.config.Root, podsDir, e.Name(), volumesDir)); err == nil {
+			uids = append(uids, types.UID(e.Name()))
 		}
 	}
 	return uids, nil

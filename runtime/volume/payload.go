@@ -54,6 +54,8 @@ func kind(v *corev1.Volume) string {
 		return "projected"
 	case v.DownwardAPI != nil:
 		return "downward-api"
+	case v.Ephemeral != nil:
+		return "ephemeral"
 	}
 	return ""
 }
@@ -211,12 +213,8 @@ func (m *Manager) projected(pod *corev1.Pod, source *corev1.ProjectedVolumeSourc
 func sourceName(v *corev1.Volume) string {
 	s := v.VolumeSource
 	switch {
-	case s.PersistentVolumeClaim != nil:
-		return "persistentVolumeClaim"
 	case s.Image != nil:
 		return "image"
-	case s.Ephemeral != nil:
-		return "ephemeral"
 	case s.CSI != nil:
 		return "csi"
 	case s.NFS != nil:

@@ -39,6 +39,10 @@ func (m *Manager) setUp(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 		return &mounted{Volume: Volume{Name: v.Name, Path: filepath.Clean(v.HostPath.Path)}}, nil
 	case v.EmptyDir != nil:
 		return m.setUpEmptyDir(pod, v)
+	case v.PersistentVolumeClaim != nil:
+		return m.setUpClaim(ctx, pod, v)
+	case v.Ephemeral != nil:
+		return m.setUpEphemeral(pod, v)
 	case projects(v):
 		// The content is looked up first: a volume whose object is missing leaves
 		// no directory behind.
@@ -46,8 +50,8 @@ func (m *Manager) setUp(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 		if err != nil {
 			return nil, err
 		}
-		done := &mounted{Volume: Volume{Name: v.Name, Path: m.path(pod, kind(v), v.Name, false), ReadOnly: true}, pins: map[pin]string{}}
-		fresh, err := m.makeDir(pod, v, false)
+		done := &mounted{Volume: Volume{Name: v.Name, Path: m.path(pod, kind(v), v.Name), ReadOnly: true}, pins: map[pin]string{}}
+		fresh, err := m.makeDir(pod, v)
 		if err != nil {
 			return nil, err
 		}
@@ -66,30 +70,53 @@ func (m *Manager) setUp(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 // setUpEmptyDir implements VOL-02. What is there already, from an earlier
 // process, stays.
 func (m *Manager) setUpEmptyDir(pod *corev1.Pod, v *corev1.Volume) (*mounted, error) {
-	memory := false
 	switch v.EmptyDir.Medium {
 	case corev1.StorageMediumDefault:
 	case corev1.StorageMediumMemory:
-		memory = m.config.MemoryRoot != ""
+		if m.config.NewMemory != nil {
+			return &mounted{Volume: Volume{Name: v.Name, Memory: m.config.NewMemory(m.memorySize(pod, v), fsGroup(pod))}}, nil
+		}
 	default:
 		return nil, fmt.Errorf("unknown storage medium %q", v.EmptyDir.Medium)
 	}
-	if _, err := m.makeDir(pod, v, memory); err != nil {
+	if _, err := m.makeDir(pod, v); err != nil {
 		return nil, err
 	}
-	return &mounted{Volume: Volume{Name: v.Name, Path: m.path(pod, kind(v), v.Name, memory)}, memory: memory}, nil
+	return &mounted{Volume: Volume{Name: v.Name, Path: m.path(pod, kind(v), v.Name)}}, nil
+}
+
+// memorySize is how large an emptyDir in memory may become: the least of what the
+// node has for pods, what the pod may use if all of its containers have a limit,
+// and what it asks for (VOL-03). Zero is unlimited.
+func (m *Manager) memorySize(pod *corev1.Pod, v *corev1.Volume) int64 {
+	size := m.config.MemoryBytes
+	least := func(n int64) {
+		if n > 0 && (size <= 0 || n < size) {
+			size = n
+		}
+	}
+	sum := int64(0)
+	for i := range pod.Spec.Containers {
+		q, ok := pod.Spec.Containers[i].Resources.Limits[corev1.ResourceMemory]
+		if !ok || q.Sign() <= 0 {
+			sum = 0
+			break
+		}
+		sum += q.Value()
+	}
+	least(sum)
+	if q := v.EmptyDir.SizeLimit; q != nil {
+		least(q.Value())
+	}
+	return size
 }
 
 func relative(uid, kind, volume string) string {
 	return filepath.Join(podsDir, uid, volumesDir, kind, volume)
 }
 
-func (m *Manager) path(pod *corev1.Pod, kind, volume string, memory bool) string {
-	root := m.config.Root
-	if memory {
-		root = m.config.MemoryRoot
-	}
-	return filepath.Join(root, relative(string(pod.UID), kind, volume))
+func (m *Manager) path(pod *corev1.Pod, kind, volume string) string {
+	return filepath.Join(m.config.Root, relative(string(pod.UID), kind, volume))
 }
 
 // openBase opens the directory that all volumes are in, making it if need be.
@@ -105,11 +132,8 @@ func openBase(dir string) (*os.Root, error) {
 
 // makeDir makes the directory of one volume, open to everybody whatever the
 // umask. fresh says that it did not exist.
-func (m *Manager) makeDir(pod *corev1.Pod, v *corev1.Volume, memory bool) (fresh bool, err error) {
+func (m *Manager) makeDir(pod *corev1.Pod, v *corev1.Volume) (fresh bool, err error) {
 	base := m.config.Root
-	if memory {
-		base = m.config.MemoryRoot
-	}
 	root, err := openBase(base)
 	if err != nil {
 		return false, err
@@ -164,12 +188,12 @@ func fsGroup(pod *corev1.Pod) *int64 {
 	return pod.Spec.SecurityContext.FSGroup
 }
 
-// chown gives a file to a group. A runtime without privileges cannot do that,
-// and all its guests' files belong to its own user anyway, so that being
-// refused is no failure.
+// chown gives a file to a group. A runtime without privileges cannot do that; it
+// notes the group where guests are told of owners (SEC-05), if the file system can.
 func chown(root *os.Root, name string, group int64) error {
 	err := root.Lchown(name, -1, int(group))
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || isInvalid(err) {
+		noteGroup(root, name, group)
 		return nil
 	}
 	return err

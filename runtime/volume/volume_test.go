@@ -213,21 +213,55 @@ func TestEmptyDirMedium(t *testing.T) {
 			t.Error(diff)
 		}
 	})
-	t.Run("VOL-03 memory lies where it is told to", func(t *testing.T) {
-		f := newFixture(t)
-		memory := t.TempDir()
-		f.config.MemoryRoot = memory
-		mount(t, f, medium(corev1.StorageMediumMemory))
-		if dir := pathOf(t, f, "e"); !strings.HasPrefix(dir, memory) {
-			t.Errorf("path %s", dir)
+	t.Run("VOL-03 the size in memory is the least of all", func(t *testing.T) {
+		limits := func(list ...string) func(*corev1.Pod) {
+			return func(p *corev1.Pod) {
+				p.Spec.Containers = nil
+				for _, l := range list {
+					c := corev1.Container{}
+					if l != "" {
+						c.Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(l)}
+					}
+					p.Spec.Containers = append(p.Spec.Containers, c)
+				}
+			}
 		}
-		if uids, err := f.Pods(); err != nil || len(uids) != 1 {
-			t.Errorf("Pods = %v, %v", uids, err)
+		for _, tt := range []struct {
+			node      int64
+			sizeLimit string
+			limits    func(*corev1.Pod)
+			want      int64
+		}{
+			{1 << 30, "", limits(""), 1 << 30},
+			{1 << 30, "1Mi", limits(""), 1 << 20},
+			{1 << 30, "1Mi", limits("512Ki", "256Ki"), 768 << 10},
+			{1 << 30, "1Mi", limits("512Ki", ""), 1 << 20},
+			{1 << 10, "1Mi", limits("512Ki"), 1 << 10},
+			{0, "", limits(""), 0},
+			{0, "0", limits("1Mi"), 1 << 20},
+		} {
+			f := newFixture(t)
+			var got int64
+			made := &memory{}
+			f.config.MemoryBytes = tt.node
+			f.config.NewMemory = func(size int64, _ *int64) Memory {
+				got = size
+				return made
+			}
+			pod := medium(corev1.StorageMediumMemory)
+			tt.limits(pod)
+			if tt.sizeLimit != "" {
+				q := resource.MustParse(tt.sizeLimit)
+				pod.Spec.Volumes[0].EmptyDir.SizeLimit = &q
+			}
+			mount(t, f, pod)
+			if used, inMemory, err := f.Usage(t.Context(), uid, "e"); got != tt.want || used != 7 || !inMemory || err != nil {
+				t.Errorf("size %d, want %d; used %d, %v, %v", got, tt.want, used, inMemory, err)
+			}
+			if err := f.Unmount(uid); err != nil || !made.closed {
+				t.Errorf("closed %v, %v", made.closed, err)
+			}
 		}
-		if err := f.Unmount(uid); err != nil {
-			t.Fatal(err)
-		}
-		wantTree(t, memory, "pods/ 750\n")
 	})
 	t.Run("VOL-03 without memory it lies on disk", func(t *testing.T) {
 		f := newFixture(t)
@@ -545,3 +579,8 @@ func TestNowNamesVersions(t *testing.T) {
 		t.Errorf("VOL-10 got %s, %v", target, err)
 	}
 }
+
+type memory struct{ closed bool }
+
+func (*memory) Used() int64 { return 7 }
+func (m *memory) Close()    { m.closed = true }

@@ -67,11 +67,12 @@ func openCall(path, length, result, oflags int) hostCall {
 }
 
 // BenchmarkHostCall measures whole host calls, made by a compiled guest, and
-// those of wazero's built-in host in the same way.
+// those of wazero's built-in host in the same way; ours also on an overlay that
+// shows the same files.
 func BenchmarkHostCall(b *testing.B) {
 	for _, c := range hostCalls {
 		guest := hostCallGuest(c.prepare, c.round)
-		for _, host := range []string{"ours", "wazero"} {
+		for _, host := range []string{"ours", "overlay", "wazero"} {
 			b.Run(c.name+"/"+host, func(b *testing.B) {
 				root := b.TempDir()
 				benchTree(b, root)
@@ -79,8 +80,12 @@ func BenchmarkHostCall(b *testing.B) {
 				r := wazero.NewRuntime(ctx)
 				defer r.Close(ctx)
 				config := anonymous
-				if host == "ours" {
-					p, err := NewProcess(ProcessConfig{Stdin: zeros{}, Stdout: io.Discard, Prompt: true, Root: rootFS(root)})
+				if host != "wazero" {
+					fs := rootFS(root)
+					if host == "overlay" {
+						fs = overlayFS(overlayOf(b, root))
+					}
+					p, err := NewProcess(ProcessConfig{Stdin: zeros{}, Stdout: io.Discard, Prompt: true, Root: fs})
 					if err != nil {
 						b.Fatal(err)
 					}

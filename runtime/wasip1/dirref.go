@@ -45,11 +45,20 @@ func (d dirRef) mkdir(name string, who owner) Errno {
 	errno := hostMkdir(d.fd, name)
 	if errno == 0 && who != (owner{}) {
 		if fd, errno := hostPin(d.fd, name); errno == 0 {
-			hostSetOwner(fd, who)
+			hostSetOwner(fd, d.heir(who))
 			hostClose(fd)
 		}
 	}
 	return errno
+}
+
+// heir is who owns what is made in a directory of the host: with the setgid bit, as
+// fsGroup sets it (SEC-05), the group is the directory's.
+func (d dirRef) heir(who owner) owner {
+	if st, errno := hostStat(d.fd); errno == 0 && st.mode&setGroupID != 0 {
+		who.gid = ownerOf(d.fd, &st).gid
+	}
+	return who
 }
 
 func (d dirRef) unlink(name string) Errno {
@@ -123,7 +132,7 @@ func (d dirRef) open(name string, f openFlags, who owner, m *mount) (file, dirRe
 		return nil, virtualDir, errno
 	}
 	if made {
-		hostSetOwner(fd, who)
+		hostSetOwner(fd, d.heir(who))
 	}
 	st, errno := hostStat(fd)
 	if errno != 0 {

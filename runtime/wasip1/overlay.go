@@ -2,6 +2,7 @@ package wasip1
 
 import (
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,6 @@ type Overlay struct {
 	copies  map[*inode]*inode // what stands for a frozen inode here
 	opened  map[*inode]int    // how often a frozen inode is open that has no copy
 	inodes  int               // private ones
-	paid    int64             // for inodes and names
 	inos    uint64
 	version atomic.Uint64 // of contents
 
@@ -40,7 +40,10 @@ type Overlay struct {
 	onDisk   int64              // bytes of contents, as of the last look
 	written  map[*body]struct{} // since then
 	files    uint64             // ever made on disk
-	closed   bool
+
+	payMu   sync.Mutex // inside all others
+	payers  []Account  // the first pays
+	charged int64      // to it
 }
 
 // OverlayConfig is what an Overlay is made of.
@@ -54,8 +57,8 @@ type OverlayConfig struct {
 	// stands for DefaultOverlayMemory; without one it is the size of the file
 	// system, and zero is unlimited.
 	MemoryBytes int64
-	// Account pays for what is in memory; nil: nobody. Where it cannot, content
-	// goes to Dir, else it is ENOSPC.
+	// Account pays for what is in memory; nil: nobody, or see AddPayer. Where it
+	// cannot, content goes to Dir, else it is ENOSPC.
 	Account Account
 }
 
@@ -101,19 +104,57 @@ func NewOverlay(c OverlayConfig) *Overlay {
 		c.MemoryBytes = DefaultOverlayMemory
 	}
 	c.Lower.freeze.Do(c.Lower.root.sort)
-	return &Overlay{config: c, root: c.Lower.root, copies: map[*inode]*inode{}, opened: map[*inode]int{}, inos: c.Lower.inos, written: map[*body]struct{}{}}
+	o := &Overlay{config: c, root: c.Lower.root, copies: map[*inode]*inode{}, opened: map[*inode]int{}, inos: c.Lower.inos, written: map[*body]struct{}{}}
+	if c.Account != nil {
+		o.payers = []Account{c.Account}
+	}
+	return o
 }
 
-// Close gives back to the account what it has paid. The files in Dir are the
-// caller's to remove. Nothing may use the overlay any more.
+// Close gives back what was paid. The files in Dir are the caller's to remove.
+// Nothing may use the overlay any more.
 func (o *Overlay) Close() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed {
+	o.payMu.Lock()
+	defer o.payMu.Unlock()
+	if len(o.payers) > 0 {
+		o.payers[0].Release(o.charged)
+	}
+	o.payers, o.charged = nil, 0
+}
+
+// AddPayer gives a file system in memory to one more container, whose account is to
+// pay for what is in it when those that came before have gone. What it cannot pay for
+// then stays unpaid.
+func (o *Overlay) AddPayer(a Account) {
+	o.payMu.Lock()
+	defer o.payMu.Unlock()
+	if o.payers = append(o.payers, a); len(o.payers) == 1 {
+		o.payAll()
+	}
+}
+
+// RemovePayer is the end of a container that AddPayer was called for.
+func (o *Overlay) RemovePayer(a Account) {
+	o.payMu.Lock()
+	defer o.payMu.Unlock()
+	i := slices.Index(o.payers, a)
+	if i < 0 {
 		return
 	}
-	o.closed = true
-	o.refund(o.paid + o.inMemory.Load())
+	o.payers = slices.Delete(o.payers, i, i+1)
+	if i > 0 {
+		return
+	}
+	a.Release(o.charged)
+	if o.charged = 0; len(o.payers) > 0 {
+		o.payAll()
+	}
+}
+
+func (o *Overlay) payAll() {
+	if all := o.inMemory.Load(); o.payers[0].Charge(all) {
+		o.charged = all
+	}
 }
 
 // OverlayUsage is what an overlay's changes take.
@@ -144,24 +185,39 @@ func (o *Overlay) Usage() OverlayUsage {
 
 // charge asks the account.
 func (o *Overlay) charge(bytes int64) bool {
-	return o.config.Account == nil || o.config.Account.Charge(bytes)
+	o.payMu.Lock()
+	defer o.payMu.Unlock()
+	if len(o.payers) > 0 {
+		if !o.payers[0].Charge(bytes) {
+			return false
+		}
+		o.charged += bytes
+	}
+	return true
 }
 
 func (o *Overlay) refund(bytes int64) {
-	if o.config.Account != nil {
-		o.config.Account.Release(bytes)
+	o.payMu.Lock()
+	defer o.payMu.Unlock()
+	if bytes = min(bytes, o.charged); bytes > 0 {
+		o.payers[0].Release(bytes)
+		o.charged -= bytes
 	}
 }
 
 // pay pays for something small that the host remembers; a negative amount comes
-// back. The lock is held.
+// back.
 func (o *Overlay) pay(bytes int64) Errno {
-	if bytes <= 0 {
+	switch {
+	case o.config.Dir == "": // it has a size, which holds for this too
+		if !o.reserve(bytes) {
+			return ErrnoNOSPC
+		}
+	case bytes <= 0:
 		o.refund(-bytes)
-	} else if !o.charge(bytes) {
+	case !o.charge(bytes):
 		return ErrnoNOSPC
 	}
-	o.paid += bytes
 	return 0
 }
 

@@ -85,6 +85,18 @@ func testModeAndOwner(t *testing.T, rootFS func(t testing.TB, dir string) FS) {
 			t.Errorf("%s belongs to %d:%d", name, uid, gid)
 		}
 	}
+	c.want(0, "path_create_directory", 3, "shared")
+	c.want(0, "path_chown", 3, 0, "shared", keep, 77)
+	c.want(0, "path_chmod", 3, 0, "shared", 0o2777)
+	if _, errno := user.open(3, "shared/file", int(oflagCreat)); errno != 0 {
+		t.Fatal(errno)
+	}
+	user.want(0, "path_create_directory", 3, "shared/dir")
+	for _, name := range []string{"shared/file", "shared/dir"} {
+		if mode, uid, gid := user.stat(name, 0); uid != 1001 || gid != 77 || mode&0o040000 != 0 && mode&0o2000 == 0 {
+			t.Errorf("SEC-05: %s belongs to %d:%d, mode %o", name, uid, gid, mode)
+		}
+	}
 	user.want(ErrnoPERM, "path_chown", 3, 0, "new", 0, keep)
 	user.want(ErrnoPERM, "path_chown", 3, 0, "new", keep, 8)
 	user.want(0, "path_chown", 3, 0, "new", keep, 7)

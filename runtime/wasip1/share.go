@@ -171,9 +171,25 @@ func (o *Overlay) Chmod(name string, mode uint32) error {
 	return nil
 }
 
-// Chown changes the group of the root, and its mode: what fsGroup does to a volume
-// (VOL-02).
-func (o *Overlay) Chown(gid uint32, mode uint32) {
+// Stat describes what a path names, for the host, following links: its mode as
+// POSIX has it. Errors are *os.PathError around an Errno.
+func (o *Overlay) Stat(name string) (mode uint32, err error) {
+	p, errno := o.resolve(name, followAlways)
+	if errno == 0 {
+		var st filestat
+		if st, errno = p.statAt(p.component()); errno == 0 {
+			return st.mode, nil
+		}
+	}
+	return 0, &os.PathError{Op: "stat", Path: name, Err: errno}
+}
+
+// RootMode is the mode of the root, and SetRoot changes it and the group: what
+// fsGroup does to a volume (VOL-02).
+func (o *Overlay) RootMode() uint32 { return o.stat(o.root).mode & 0o7777 }
+
+// SetRoot changes group and mode of the root.
+func (o *Overlay) SetRoot(gid, mode uint32) {
 	_ = o.change(o.root, func(n *inode) Errno {
 		n.owner.gid, n.mode = gid, mode
 		return 0

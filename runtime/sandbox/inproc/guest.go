@@ -52,7 +52,8 @@ type guest struct {
 	memory   *wasm.Account   // of everything that the container holds
 	overlay  *wasip1.Overlay // its root
 	letGo    func()          // of the image's files; nil: it holds none
-	cpu      *bpf.Account    // nil if nobody counts; set once
+	paysFor  []*wasip1.Overlay
+	cpu      *bpf.Account // nil if nobody counts; set once
 
 	mu       sync.Mutex
 	instance *wasm.Instance  // nil until Start
@@ -301,6 +302,9 @@ func (g *guest) mount(m container.Mount) (wasip1.Mount, error) {
 	if !ok { // VOL-21
 		return wasip1.Mount{}, &sandbox.ConfigError{Err: fmt.Errorf("cannot find volume %q to mount into container %q", m.Volume, g.config.Name)}
 	}
+	if memory, ok := v.Memory.(memoryVolume); ok {
+		return g.mountMemory(memory, m, m.ReadOnly || v.ReadOnly)
+	}
 	mount := wasip1.Mount{GuestPath: m.GuestPath, Host: v.Path, ReadOnly: m.ReadOnly || v.ReadOnly}
 	if m.SubPath != "" {
 		part, err := s.cfg.Volumes.SubPath(s.pod.UID, g.config.Name, m.Volume, m.SubPath)
@@ -454,6 +458,10 @@ func (g *guest) release() error {
 	if g.overlay != nil {
 		g.overlay.Close()
 	}
+	for _, o := range g.paysFor {
+		o.RemovePayer(g.memory)
+	}
+	g.paysFor = nil
 	if g.letGo != nil {
 		g.letGo()
 	}

@@ -6,7 +6,10 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/wasmpod/wasmpod/runtime/container"
 	"github.com/wasmpod/wasmpod/runtime/image"
+	"github.com/wasmpod/wasmpod/runtime/sandbox"
+	"github.com/wasmpod/wasmpod/runtime/volume"
 	"github.com/wasmpod/wasmpod/runtime/wasip1"
 )
 
@@ -95,6 +98,39 @@ func lowerOf(files *image.Root) (*wasip1.Lower, error) {
 		}
 	}
 	return lower, nil
+}
+
+// memoryVolume is an emptyDir of medium Memory.
+type memoryVolume struct{ *wasip1.Overlay }
+
+// Used implements volume.Memory.
+func (v memoryVolume) Used() int64 { return v.Usage().Memory }
+
+// NewMemoryVolume is for volume.Config.
+func NewMemoryVolume(size int64, group *int64) volume.Memory {
+	const open, setGroup = 0o777, 0o2000
+	o := wasip1.NewOverlay(wasip1.OverlayConfig{MemoryBytes: size})
+	if group != nil {
+		o.SetRoot(uint32(*group), open|setGroup)
+	} else {
+		o.SetRoot(0, open)
+	}
+	return memoryVolume{o}
+}
+
+// mountMemory mounts such a volume. The container pays for it while it is there.
+func (g *guest) mountMemory(v memoryVolume, m container.Mount, readOnly bool) (wasip1.Mount, error) {
+	if m.SubPath != "" {
+		// What is there already may be a file.
+		if _, err := v.Stat(m.SubPath); err != nil {
+			if err := v.MkdirAll(m.SubPath, v.RootMode()); err != nil { // VOL-30
+				return wasip1.Mount{}, &sandbox.ConfigError{Err: &volume.SubPathError{Volume: m.Volume, Container: g.config.Name, Err: err}}
+			}
+		}
+	}
+	v.AddPayer(g.memory)
+	g.paysFor = append(g.paysFor, v.Overlay)
+	return wasip1.Mount{GuestPath: m.GuestPath, Overlay: v.Overlay, Beneath: m.SubPath, ReadOnly: readOnly}, nil
 }
 
 // upper is where the container's changes go that are too large for memory.
