@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -30,14 +31,14 @@ type credential struct {
 // credentials returns what to log in with, in the order of trying: the pod's
 // secrets, the longest match first, then the node's own configuration. Without
 // any, the pull is anonymous (IMG-10).
-func (s *Service) credentials(repo ggcr.Repository, repository string, secrets []*corev1.Secret) ([]credential, error) {
+func (s *Service) credentials(ctx context.Context, repo ggcr.Repository, repository string, secrets []*corev1.Secret) ([]credential, error) {
 	list, err := secretCredentials(repository, secrets)
 	if err != nil {
 		return nil, err
 	}
 	auth := authn.Anonymous
 	if !s.cfg.Registries.NoHostCredentials {
-		if auth, err = authn.DefaultKeychain.Resolve(repo); err != nil {
+		if auth, err = hostCredentials(ctx, repo, s.cfg.Registries.Stall); err != nil {
 			return nil, fmt.Errorf("credentials of this host for %s: %w", repo.RegistryStr(), err)
 		}
 	}

@@ -124,7 +124,7 @@ func (s *Service) pull(ctx context.Context, n name, ref string, opts PullOptions
 	var why []string
 	var unsigned *signatureError
 	for _, repo := range sources {
-		creds, err := s.credentials(repo, n.repository, opts.Secrets)
+		creds, err := s.credentials(ctx, repo, n.repository, opts.Secrets)
 		if err != nil {
 			return err
 		}

@@ -42,7 +42,7 @@ func (s *Service) Push(ctx context.Context, ref, to string, progress func(done, 
 	if err != nil {
 		return "", err
 	}
-	creds, err := s.credentials(repo, n.repository, nil)
+	creds, err := s.credentials(ctx, repo, n.repository, nil)
 	if err != nil {
 		return "", err
 	}
