@@ -267,8 +267,11 @@ func retryAfter(resp *http.Response, err error, attempt int) (time.Duration, boo
 	default:
 		return 0, false
 	}
-	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s >= 0 {
-		delay = max(delay, min(time.Duration(s)*time.Second, maxRetryDelay))
+	after := resp.Header.Get("Retry-After")
+	if s, err := strconv.Atoi(after); err == nil && s >= 0 {
+		delay = max(delay, min(time.Duration(min(s, 3600))*time.Second, maxRetryDelay))
+	} else if at, err := http.ParseTime(after); err == nil {
+		delay = max(delay, min(time.Until(at), maxRetryDelay))
 	}
 	return delay, true
 }
