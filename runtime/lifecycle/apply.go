@@ -82,6 +82,9 @@ func (a *applying) fold(f Fact) {
 	case SandboxCreated:
 		if s := &a.o.Sandbox; f.Attempt == s.Attempt && s.State == SandboxAbsent {
 			s.State, s.ID, s.IP, s.RetryAt, s.Purge = SandboxReady, f.ID, f.IP, time.Time{}, false
+			for _, m := range f.DNSWarnings {
+				a.podEvent(corev1.EventTypeWarning, "DNSConfigForming", m)
+			}
 		}
 	case SandboxFailed:
 		a.sandboxFailed(f)

@@ -207,12 +207,14 @@ type VolumesFailed struct {
 	Messages []string
 }
 
-// SandboxCreated: the infra module runs.
+// SandboxCreated: the infra module runs. DNSWarnings are the texts of
+// DNSConfigForming events (NET-04).
 type SandboxCreated struct {
-	At      time.Time
-	Attempt int
-	ID      string
-	IP      string // pod IP; empty on the host network
+	At          time.Time
+	Attempt     int
+	ID          string
+	IP          string // pod IP; empty on the host network
+	DNSWarnings []string
 }
 
 // SandboxFailed: the sandbox could not be created (SBX-08).

@@ -429,3 +429,19 @@ func TestNewImageMAIN04(t *testing.T) {
 		}
 	})
 }
+
+// NET-04 EVT-17: what of a pod's resolver configuration does not fit is left out, and
+// told of.
+func TestDNSConfigFormingEVT17(t *testing.T) {
+	inBubble(t, pod(`
+  dnsConfig: {nameservers: [192.0.2.1, 192.0.2.2, 192.0.2.3]}
+  containers: [{name: c, image: "app:1", args: [sleep]}]
+`), func(t *testing.T, pods *podtest.Pods) {
+		e := pods.Get("p").WaitEvent("DNSConfigForming")
+		if e.Type != corev1.EventTypeWarning || e.InvolvedObject.FieldPath != "" ||
+			!strings.HasPrefix(e.Message, "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: ") ||
+			!strings.HasSuffix(e.Message, " 192.0.2.1 192.0.2.2") {
+			t.Errorf("%+v", e)
+		}
+	})
+}

@@ -70,7 +70,7 @@ func (w *Worker) createSandbox(ctx context.Context, a lifecycle.CreateSandbox) {
 	w.mu.Lock()
 	w.sandbox = sb
 	w.mu.Unlock()
-	w.report(lifecycle.SandboxCreated{At: time.Now(), Attempt: a.Attempt, ID: sb.ID(), IP: sb.IP()})
+	w.report(lifecycle.SandboxCreated{At: time.Now(), Attempt: a.Attempt, ID: sb.ID(), IP: sb.IP(), DNSWarnings: sb.DNSWarnings()})
 	go func() {
 		<-sb.Done()
 		w.mu.Lock()

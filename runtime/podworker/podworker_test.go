@@ -103,7 +103,8 @@ type fakeSandbox struct {
 	done       chan struct{}
 }
 
-func (s *fakeSandbox) ID() string { return s.id }
+func (s *fakeSandbox) ID() string            { return s.id }
+func (s *fakeSandbox) DNSWarnings() []string { return nil }
 func (s *fakeSandbox) IP() string {
 	if s.node.hostNetwork {
 		return ""

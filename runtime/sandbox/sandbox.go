@@ -27,6 +27,9 @@ type Sandbox interface {
 	ID() string
 	// IP is the pod IP; empty for a pod on the host network.
 	IP() string
+	// DNSWarnings are the texts of DNSConfigForming events: what of the pod's resolver
+	// configuration does not fit (NET-04).
+	DNSWarnings() []string
 	// Done is closed when the infra module has ended: by itself, or because of
 	// Remove.
 	Done() <-chan struct{}

@@ -3,6 +3,8 @@ package inproc
 import (
 	"context"
 	"net"
+
+	"github.com/wasmpod/wasmpod/runtime/container"
 )
 
 // DialContext implements sandbox.Sandbox.
@@ -18,4 +20,10 @@ func (s *podSandbox) DialContext(ctx context.Context, network, address string) (
 		address = net.JoinHostPort("127.0.0.1", port)
 	}
 	return s.network.Namespace.DialContext(ctx, network, address)
+}
+
+// DNSWarnings implements sandbox.Sandbox.
+func (s *podSandbox) DNSWarnings() []string {
+	_, warnings := container.PodDNS(s.pod, s.cfg.ResolvConf, s.cfg.ClusterDNS)
+	return warnings
 }
