@@ -109,11 +109,15 @@ func Hook(ctx context.Context, dial Dial, target Target) (fallback string, err e
 	return fmt.Sprintf("request to HTTPS lifecycle hook %s got HTTP response, retry with HTTP succeeded", req.URL.Host), nil
 }
 
-// ask makes a request and looks only whether there is an answer.
+// ask makes a request and looks only whether there is an answer. A body that is not
+// too long is taken all the same, and waited for, as the kubelet does (TIME-20).
 func ask(client *http.Client, req *http.Request) error {
 	res, err := client.Do(req)
 	if err != nil {
 		return err
+	}
+	if res.ContentLength <= maxBodyBytes {
+		_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxBodyBytes))
 	}
 	return res.Body.Close()
 }

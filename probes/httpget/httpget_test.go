@@ -317,3 +317,48 @@ func (p *pipes) Accept() (net.Conn, error) {
 }
 func (p *pipes) Close() error   { close(p.done); return nil }
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{} }
+
+// What a hook's server says in its body is read up to 10 KiB, and does not matter.
+func TestHookBody(t *testing.T) {
+	for name, tt := range map[string]struct {
+		header string
+		body   int
+		took   time.Duration
+	}{
+		"TIME-20 HOOK-07 a body is waited for":                 {"Content-Length: 10240\r\n", 10240, 2 * time.Second},
+		"TIME-20 one that is too long is not":                  {"Content-Length: 10241\r\n", 10241, 0},
+		"TIME-20 of one without a length, no more than 10 KiB": {"", 1 << 20, 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				taken := make(chan int, 1)
+				dial := func(context.Context, string, string) (net.Conn, error) {
+					client, server := net.Pipe()
+					go func() {
+						defer server.Close()
+						_, _ = http.ReadRequest(bufio.NewReader(server))
+						_, _ = io.WriteString(server, "HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\n"+tt.header+"\r\n")
+						time.Sleep(2 * time.Second)
+						n, block := 0, make([]byte, 512)
+						for n < tt.body {
+							k, err := server.Write(block[:min(len(block), tt.body-n)])
+							if n += k; err != nil {
+								break
+							}
+						}
+						taken <- n
+					}()
+					return client, nil
+				}
+				begin := time.Now()
+				fallback, err := Hook(t.Context(), dial, Target{Action: &corev1.HTTPGetAction{Port: intstr.FromInt(80)}, PodIP: "127.128.0.1"})
+				if fallback != "" || err != nil || time.Since(begin) != tt.took {
+					t.Errorf("%q %v after %v", fallback, err, time.Since(begin))
+				}
+				if n := <-taken; n > 2*maxBodyBytes {
+					t.Errorf("%d bytes taken", n)
+				}
+			})
+		})
+	}
+}

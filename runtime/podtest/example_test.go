@@ -76,3 +76,59 @@ spec:
 		})
 	}
 }
+
+// A container is killed, as by the kernel, and restarts.
+func ExamplePod_Kill() {
+	_ = func(t *testing.T) {
+		pods := podtest.Run(t, `{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: "app:1"}]}}`,
+			podtest.Image("app:1", "testdata/app.wasm"))
+		pod := pods.Get("p")
+		pod.WaitReady()
+		pod.Kill("c")
+		pod.WaitFor("restart", func(pod *corev1.Pod) bool {
+			c := pod.Status.ContainerStatuses[0]
+			return c.RestartCount == 1 && c.LastTerminationState.Terminated.ExitCode == 137
+		})
+	}
+}
+
+// A container runs out of memory: that is exit code 137 with reason OOMKilled.
+func ExamplePod_OOM() {
+	_ = func(t *testing.T, pod *podtest.Pod) {
+		pod.OOM("c")
+		pod.WaitFor("end", func(pod *corev1.Pod) bool {
+			s := pod.Status.ContainerStatuses[0].LastTerminationState.Terminated
+			return s != nil && s.Reason == "OOMKilled"
+		})
+	}
+}
+
+// Probes are late: beyond their timeout they fail.
+func ExamplePod_DelayProbes() {
+	_ = func(t *testing.T, pod *podtest.Pod) {
+		pod.DelayProbes("c", 5*time.Second)
+		fmt.Println(pod.WaitEvent("Unhealthy").Message)
+		pod.DelayProbes("c", 0)
+	}
+}
+
+// A volume is filled beside what the pod writes, and emptied again.
+func ExamplePod_Fill() {
+	_ = func(t *testing.T, pod *podtest.Pod) {
+		pod.Fill("data", 100<<20)
+		fmt.Println(pod.WaitEvent("Evicted").Message) // if the volume has a sizeLimit below that
+		pod.Fill("data", 0)
+	}
+}
+
+// The clock jumps by a day: all that was due until then happens at once.
+func ExampleAdvance() {
+	_ = func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			pods := podtest.Run(t, `{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {activeDeadlineSeconds: 3600, containers: [{name: c, image: "app:1"}]}}`,
+				podtest.Image("app:1", "testdata/app.wasm"))
+			podtest.Advance(24 * time.Hour)
+			pods.Get("p").WaitPhase(corev1.PodFailed)
+		})
+	}
+}
