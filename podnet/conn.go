@@ -216,7 +216,7 @@ func (c *conn) recv(side uint8, bufs [][]byte, flags Flags) (int, syscall.Errno)
 	v := vec{bufs: bufs}
 	v.skipEmpty()
 	head, tail := e.in.head, e.in.tail
-	end := tail.w // the writer goes on filling the last chunk behind it
+	end := tail.w                // the writer goes on filling the last chunk behind it
 	unlocked := n > copyUnlocked // then e.reading is held
 	if unlocked {
 		e.taking = true

@@ -12,9 +12,16 @@ const (
 	maxDatagram6 = 65535 - 8
 )
 
-// flowTime is how long the answer of Route for a destination is believed. A
-// Service's endpoints may be others later.
-const flowTime = 30 * time.Second
+const (
+	// flowTime is how long a flow to the outside lives that is not used.
+	flowTime = 30 * time.Second
+	// routeTime is how long the answer of Route for a destination within the node is
+	// believed: endpoints of a Service come and go.
+	routeTime = time.Second
+	// stayTime is for how long a flow to a Service may pause and go on with the same
+	// endpoint, as with conntrack's timeout of a stream.
+	stayTime = 2 * time.Minute
+)
 
 // maxFlows bounds the destinations outside the pod that one socket remembers.
 const maxFlows = 256
@@ -164,11 +171,18 @@ func (s *Socket) pathTo(to netip.AddrPort) (path, syscall.Errno) {
 		return path{ns: s.ns, to: to, src: s.ns.sourceFor(to.Addr())}, none
 	}
 	now := time.Now()
-	if f := s.dgram.flows[to]; f != nil && now.Before(f.until) {
-		return s.follow(f)
+	var was netip.AddrPort
+	if f := s.dgram.flows[to]; f != nil {
+		gone := f.path.ns != nil && f.path.ns.closed.Load()
+		if now.Before(f.until) && !gone {
+			return s.follow(f)
+		}
+		if f.path.ns != nil && !gone && f.path.to != to && now.Sub(f.until) < stayTime {
+			was = f.path.to
+		}
 	}
 	s.mu.Unlock()
-	p, errno := s.ns.route(UDP, to)
+	p, errno := s.ns.routeAgain(UDP, to, was)
 	s.mu.Lock()
 	if s.closed != none {
 		return path{}, s.closed
@@ -177,7 +191,10 @@ func (s *Socket) pathTo(to netip.AddrPort) (path, syscall.Errno) {
 		// The refusal comes back as a message: see refuseDatagram.
 		p, errno = path{to: to, src: s.ns.ipOf(to.Addr()), drop: true, refused: true}, none
 	}
-	f := &flow{path: p, errno: errno, until: now.Add(flowTime)}
+	f := &flow{path: p, errno: errno, until: now.Add(routeTime)}
+	if p.outside {
+		f.until = now.Add(flowTime)
+	}
 	if errno := s.remember(to, f, now); errno != none {
 		return path{}, errno
 	}

@@ -36,6 +36,10 @@ type Config struct {
 	// that leave a pod; to is the destination as the pod named it. It may be called
 	// from many goroutines.
 	Route func(from *Namespace, proto Proto, to netip.AddrPort) Verdict
+	// Stay, if not nil, reports whether a flow of datagrams that is in use may go on
+	// to where Route has translated its destination to before: Route would perhaps
+	// choose another one.
+	Stay func(from *Namespace, proto Proto, to, was netip.AddrPort) bool
 	// Outside, if not nil, reaches what is no pod. Without: ENETUNREACH.
 	Outside Outside
 	// Changed, if not nil, is called when a socket has begun or ended to take
@@ -199,6 +203,12 @@ type path struct {
 
 // route finds the way to an address, which is not mapped.
 func (ns *Namespace) route(proto Proto, to netip.AddrPort) (path, syscall.Errno) {
+	return ns.routeAgain(proto, to, netip.AddrPort{})
+}
+
+// routeAgain is route for a flow whose destination was translated before, if was
+// is valid.
+func (ns *Namespace) routeAgain(proto Proto, to, was netip.AddrPort) (path, syscall.Errno) {
 	addr := to.Addr()
 	switch {
 	case addr == any4:
@@ -219,7 +229,10 @@ func (ns *Namespace) route(proto Proto, to netip.AddrPort) (path, syscall.Errno)
 	src := ns.ipOf(addr)
 	n := ns.network
 	verdict := Verdict{}
-	if n.cfg.Route != nil {
+	switch {
+	case was.IsValid() && n.cfg.Stay != nil && n.cfg.Stay(ns, proto, to, was):
+		verdict.To = was
+	case n.cfg.Route != nil:
 		verdict = n.cfg.Route(ns, proto, to)
 	}
 	switch verdict.Action {

@@ -117,7 +117,7 @@ func newNetwork(ctx context.Context, cfg Config, objects *store.Store, resolvCon
 	n.allocator.Free = n.nodePortFree
 	n.net, err = podnet.NewNetwork(podnet.Config{
 		Prefix: prefix, Reserved: []netip.Prefix{clusterIPs},
-		Route: n.route, Outside: n, Changed: n.listening,
+		Route: n.route, Stay: n.stay, Outside: n, Changed: n.listening,
 	})
 	if err != nil {
 		return nil, err
@@ -294,6 +294,14 @@ func (n *network) route(from *podnet.Namespace, proto podnet.Proto, to netip.Add
 		return podnet.Verdict{Action: podnet.Refuse}
 	}
 	return verdict
+}
+
+// stay is podnet.Config.Stay: as long as a pod is an endpoint of a Service and may be
+// reached, it keeps the flows of datagrams that it has (WL-30).
+func (n *network) stay(from *podnet.Namespace, proto podnet.Proto, to, was netip.AddrPort) bool {
+	table, protocol := n.current(), protocolOf(proto)
+	f, ok := table.Frontend(protocol, to)
+	return ok && slices.Contains(f.Endpoints, was) && (from == n.host.namespace.Load() || table.Allowed(protocol, from.IP(), was))
 }
 
 func protocolOf(p podnet.Proto) corev1.Protocol {
