@@ -107,8 +107,8 @@ func readResults(out []byte) (*results, error) {
 	return r, nil
 }
 
-// judge compares what failed with the list. whole says that all tests were run.
-func (r *results) judge(pkg, version string, skips []skip, whole bool) (unknown, expected []string, stale []skip) {
+// judge compares what failed with the list.
+func (r *results) judge(pkg, version string, skips []skip) (unknown, expected []string, stale []skip) {
 	for _, test := range r.failed {
 		switch {
 		case slices.ContainsFunc(skips, func(s skip) bool { return s.of(pkg, version) && s.covers(test) }):
@@ -121,7 +121,7 @@ func (r *results) judge(pkg, version string, skips []skip, whole bool) (unknown,
 		if s.kind != "fail" || !s.of(pkg, version) {
 			continue
 		}
-		if passed, ran := r.ran[s.test]; passed || !ran && whole {
+		if passed, ran := r.ran[s.test]; passed || !ran {
 			stale = append(stale, s)
 		}
 	}

@@ -32,7 +32,7 @@ func TestJudge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unknown, expected, stale := r.judge("net", "go1.26", skips, true)
+	unknown, expected, stale := r.judge("net", "go1.26", skips)
 	if !slices.Equal(unknown, []string{"TestD"}) || !slices.Equal(expected, []string{"TestA/unix"}) {
 		t.Errorf("unknown %q, expected %q", unknown, expected)
 	}
