@@ -32,6 +32,9 @@ type away struct {
 	context context.Context // of the calls of a guest that has been away
 	timer   *time.Timer     // wakes a long sleep
 
+	// When a call on a socket that sleeps long is to give up; zero if it is not.
+	deadline time.Time
+
 	// Of a poll_oneoff that sleeps long.
 	polling bool
 	began   int64     // on the monotonic clock
@@ -59,7 +62,30 @@ func (p *Process) restart(ctx context.Context, result *uint64) {
 	if errno == ErrnoINTR {
 		handleSignals(ctx)
 	}
+	p.away.deadline = time.Time{}
 	p.settle(ctx)
+}
+
+// parkUntil is the waker's park, which is armed, for a call that gives up at a
+// time.
+func (a *away) parkUntil(ctx context.Context, p *Process, guest parking, deadline time.Time, rest time.Duration) Errno {
+	a.deadline = deadline
+	// Not deferred: the timer is to wake a guest that is put aside.
+	timer := p.wakeAfter(rest)
+	errno := p.wake.park(ctx, guest, p)
+	timer.Stop()
+	a.deadline = time.Time{}
+	return errno
+}
+
+// resumed is when the call that begins is to give up, if it is made again; zero
+// for others.
+func (a *away) resumed() time.Time {
+	d := a.deadline
+	if !d.IsZero() {
+		a.deadline = time.Time{}
+	}
+	return d
 }
 
 // sleep is that of poll_oneoff where the guest may be put aside.

@@ -31,6 +31,7 @@ type polling struct {
 	began   int64 // on the monotonic clock
 	next    int64 // the first clock that is due, likewise
 	watched []watched
+	lasting bool // all of watched can be watched by a guest that is put aside
 }
 
 // watched is a file that is watched for the duration of a call.
@@ -60,21 +61,41 @@ func (p *Process) poll(ctx context.Context, q *polling) (n int, errno Errno) {
 		p.wake.disarm()
 		return n, errno
 	}
-	if len(q.watched) > 0 {
-		for _, w := range q.watched {
-			w.f.watch(p.wake, w.write)
-		}
-		defer func() {
-			for _, w := range q.watched {
-				w.f.unwatch(p.wake)
-			}
-			clear(q.watched)
-		}()
-		if n, errno = p.check(ctx, q, false); n > 0 || errno != 0 {
-			p.wake.disarm()
-			return n, errno
+	_, q.lasting = ctx.(parking)
+	if len(q.watched) == 0 {
+		return p.await(ctx, q)
+	}
+	for _, w := range q.watched {
+		w.f.watch(p.wake, w.write)
+		switch w.f.(type) {
+		case *input, *signalFile:
+		default:
+			q.lasting = false
 		}
 	}
+	if !q.lasting {
+		defer q.unwatch(p.wake)
+	}
+	if n, errno = p.check(ctx, q, false); n > 0 || errno != 0 {
+		p.wake.disarm()
+	} else {
+		n, errno = p.await(ctx, q)
+	}
+	if q.lasting { // not deferred: what wakes a guest that is put aside stays
+		q.unwatch(p.wake)
+	}
+	return n, errno
+}
+
+func (q *polling) unwatch(w *waker) {
+	for _, f := range q.watched {
+		f.f.unwatch(w)
+	}
+	clear(q.watched)
+}
+
+// await sleeps until a subscription fires. The waker is armed before.
+func (p *Process) await(ctx context.Context, q *polling) (n int, errno Errno) {
 	for {
 		if errno := p.sleep(ctx, q); errno != 0 {
 			return 0, errno
@@ -199,7 +220,7 @@ func (p *Process) alarm(d time.Duration) *time.Timer {
 func (p *Process) sleep(ctx context.Context, q *polling) Errno {
 	now, _ := p.now(clockMonotonic)
 	until := q.next
-	if guest, ok := ctx.(parking); ok && len(q.watched) == 0 && time.Duration(until-now) >= longSleep {
+	if guest, ok := ctx.(parking); ok && q.lasting && time.Duration(until-now) >= longSleep {
 		return p.away.sleep(ctx, p, guest, q, time.Duration(until-now))
 	}
 	began := time.Now()

@@ -207,7 +207,7 @@ func NewProcess(c ProcessConfig) (_ *Process, err error) {
 		p.listen(c.Listeners)
 	}
 	// What every process has is not charged for.
-	p.fds.payer, p.stdin.payer, p.stdout.payer, p.stderr.payer = p, p, p, p
+	p.fds.payer, p.stdin.p, p.stdout.payer, p.stderr.payer = p, p, p, p
 	return p, nil
 }
 
@@ -235,6 +235,9 @@ func (p *Process) Close() error {
 		}
 		p.wake.unwatch()
 		p.away.stop()
+		if p.wakeTimer != nil {
+			p.wakeTimer.Stop()
+		}
 		p.stdin.self.unwatch()
 		p.stdin.shut()
 		p.stdout.shut()

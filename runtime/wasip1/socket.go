@@ -135,7 +135,11 @@ func (s *socket) pause(ctx context.Context, deadline *time.Time, timeout time.Du
 		w.disarm()
 		return ErrnoAGAIN
 	}
-	timer := s.p.alarm(deadline.Sub(now))
+	rest := deadline.Sub(now)
+	if guest, ok := ctx.(parking); ok && again != nil && rest >= longSleep {
+		return again.away.parkUntil(ctx, again, guest, *deadline, rest)
+	}
+	timer := s.p.alarm(rest)
 	defer timer.Stop()
 	return w.wait(ctx, timer.C)
 }
@@ -173,7 +177,7 @@ func (s *socket) read(ctx context.Context, bufs [][]byte, nonblock bool) (int, E
 // receive is for what needs neither the sender's address nor to know of
 // truncation. For again see pause.
 func (s *socket) receive(ctx context.Context, bufs [][]byte, peek, nonblock bool, again *Process) (int, Errno) {
-	var deadline time.Time
+	deadline := s.p.away.resumed()
 	for {
 		n, err := s.s.Recv(bufs, peek)
 		if err == nil {
@@ -196,7 +200,11 @@ func (s *socket) receive(ctx context.Context, bufs [][]byte, peek, nonblock bool
 // receiveAll waits until all buffers of a stream are full, or it has ended.
 func (s *socket) receiveAll(ctx context.Context, bufs [][]byte, nonblock bool) (n int, errno Errno) {
 	for len(bufs) > 0 {
-		m, errno := s.receive(ctx, bufs, false, nonblock, nil)
+		again := s.p
+		if n > 0 {
+			again = nil
+		}
+		m, errno := s.receive(ctx, bufs, false, nonblock, again)
 		n += m
 		if errno != 0 || m == 0 {
 			if n > 0 {
@@ -210,7 +218,7 @@ func (s *socket) receiveAll(ctx context.Context, bufs [][]byte, nonblock bool) (
 }
 
 func (s *socket) receiveFrom(ctx context.Context, bufs [][]byte, peek, nonblock bool) (n int, from netip.AddrPort, truncated bool, errno Errno) {
-	var deadline time.Time
+	deadline := s.p.away.resumed()
 	for {
 		n, from, truncated, err := s.s.RecvFrom(bufs, peek)
 		if err == nil {
@@ -237,7 +245,7 @@ func (s *socket) write(ctx context.Context, bufs [][]byte, nonblock bool) (n int
 
 // send sends to an address, or to the peer if there is none.
 func (s *socket) send(ctx context.Context, bufs [][]byte, to netip.AddrPort, nonblock bool) (n int, errno Errno) {
-	var deadline time.Time
+	deadline := s.p.away.resumed()
 	for {
 		var m int
 		var err error
@@ -259,7 +267,11 @@ func (s *socket) send(ctx context.Context, bufs [][]byte, to netip.AddrPort, non
 			s.blocked(pollWrite)
 			errno = ErrnoAGAIN
 		default:
-			errno = s.pause(ctx, &deadline, s.sendTimeout, nil)
+			again := s.p
+			if n > 0 {
+				again = nil
+			}
+			errno = s.pause(ctx, &deadline, s.sendTimeout, again)
 		}
 		if errno != 0 {
 			if n > 0 {
@@ -309,7 +321,7 @@ func (s *socket) connect(ctx context.Context, to netip.AddrPort, nonblock bool) 
 
 // accept takes a connection of a listener.
 func (s *socket) accept(ctx context.Context, nonblock bool) (*socket, Errno) {
-	var deadline time.Time
+	deadline := s.p.away.resumed()
 	for {
 		c, err := s.s.Accept()
 		if err == nil {

@@ -40,7 +40,7 @@ type input struct {
 	noFile
 	r     io.Reader // nil: at its end from the start
 	kind  uint8
-	payer *Process // of the buffer; nil: nobody
+	p     *Process
 	self  *waker
 	since time.Time
 
@@ -77,7 +77,7 @@ func (s *input) want() {
 		return
 	}
 	if !s.started {
-		if s.payer != nil && !s.payer.hold(stdinBytes) {
+		if s.p != nil && !s.p.hold(stdinBytes) {
 			s.err = ErrnoNOMEM
 			return
 		}
@@ -120,17 +120,29 @@ func (s *input) read(ctx context.Context, bufs [][]byte, nonblock bool) (int, Er
 }
 
 func (s *input) waitReady(ctx context.Context) Errno {
-	defer s.unwatch(s.self)
-	for {
+	guest, parks := ctx.(parking)
+	if !parks {
+		defer s.unwatch(s.self)
+	}
+	var errno Errno
+	for errno == 0 {
 		s.self.arm()
 		if ready, _, _ := s.poll(false); ready {
 			s.self.disarm()
-			return 0
+			break
 		}
-		if errno := s.self.wait(ctx, nil); errno != 0 {
-			return errno
+		// The call has had no effect yet. Who is put aside meanwhile stays among those
+		// that are woken.
+		if parks {
+			errno = s.self.park(ctx, guest, s.p)
+		} else {
+			errno = s.self.wait(ctx, nil)
 		}
 	}
+	if parks {
+		s.unwatch(s.self)
+	}
+	return errno
 }
 
 // take copies what there is; ok is false if there is nothing yet.
@@ -183,7 +195,12 @@ func (s *input) unwatch(w *waker) {
 }
 
 // shut ends the goroutine, at once or when its Read returns.
-func (s *input) shut() { close(s.ask) }
+func (s *input) shut() {
+	close(s.ask)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asleep = watchers{} // a guest that was killed in its sleep, perhaps
+}
 
 // patience is how long a guest keeps its place before it takes a write to be one
 // that blocks. It sleeps meanwhile: who only yields comes after everybody else
