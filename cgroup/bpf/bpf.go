@@ -319,6 +319,15 @@ func (c *Account) Wait(waiting bool) time.Duration {
 	return time.Duration(max(c.budget.Refill()-now, 1))
 }
 
+// Over is by how much the container has overdrawn its own budget, for now.
+func (c *Account) Over() time.Duration {
+	limit := c.entry.limit.Load()
+	if limit == 0 {
+		return 0
+	}
+	return time.Duration(max(c.entry.cpu.Load()-limit, 0))
+}
+
 // Stop says that no guest of the container waits any more, because it was
 // killed.
 func (c *Account) Stop() {

@@ -162,3 +162,25 @@ func TestOutOfMemoryOfTheHost(t *testing.T) {
 		t.Errorf("%d bytes are still charged", account.Used())
 	}
 }
+
+// OOM-05: what containers of a pod have together is bounded by its own limit, and
+// the message names the limit that was in the way.
+func TestAccountOfAPod(t *testing.T) {
+	pod := wasm.NewAccount(100)
+	a, b := pod.Child(0), pod.Child(60)
+	switch {
+	case !a.Charge(50), !b.Charge(50):
+		t.Fatal("OOM-05 no more than the limit was charged")
+	case a.Charge(1) || a.Refused() != 100:
+		t.Errorf("OOM-05 %d of 100 bytes, refused by %d", pod.Used(), a.Refused())
+	case pod.Used() != 100, a.Used() != 50, a.Peak() != 50, pod.Peak() != 100:
+		t.Errorf("a refused charge has left %d, %d and peaks of %d, %d", pod.Used(), a.Used(), pod.Peak(), a.Peak())
+	}
+	a.Release(50)
+	if !b.Charge(10) || b.Charge(1) || b.Refused() != 60 {
+		t.Errorf("the container's own limit: %d bytes, refused by %d", b.Used(), b.Refused())
+	}
+	if b.Release(60); pod.Used() != 0 || a.Used() != 0 || b.Used() != 0 {
+		t.Errorf("%d, %d and %d bytes are left", pod.Used(), a.Used(), b.Used())
+	}
+}

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -345,7 +346,7 @@ func oomExit(limit int64) *Exit {
 
 // outOfMemory is called on the guest's goroutine, within memory.grow.
 func (i *Instance) outOfMemory() {
-	i.stop.CompareAndSwap(nil, oomExit(i.memory.account.Limit()))
+	i.stop.CompareAndSwap(nil, oomExit(cmp.Or(i.memory.account.Refused(), i.memory.account.Limit())))
 	i.unwind()
 }
 

@@ -1,10 +1,12 @@
 package inproc
 
 import (
+	"sync"
 	"time"
 
 	"github.com/wasmpod/wasmpod/cgroup"
 	"github.com/wasmpod/wasmpod/cgroup/bpf"
+	"github.com/wasmpod/wasmpod/runtime/container"
 	"github.com/wasmpod/wasmpod/runtime/wasm"
 )
 
@@ -34,13 +36,49 @@ func (s *cpuStint) Begin(now int64)      { s.stint.Begin(now + clockOffset) }
 func (s *cpuStint) End(now int64)        { s.stint.End(now + clockOffset) }
 func (s *cpuStint) Check(now int64) bool { return s.stint.Check(now + clockOffset) }
 
+// podBudget is what the containers of a pod may use together, where the pod has
+// limits of its own. Where only its containers do, the sum is bounded anyway.
+type podBudget struct {
+	once   sync.Once
+	cpu    *bpf.Group    // nil: none
+	memory *wasm.Account // nil: none
+}
+
+func (b *podBudget) of(s *podSandbox) *podBudget {
+	b.once.Do(func() {
+		if s.pod.Spec.Resources == nil {
+			return
+		}
+		limits := container.PodLimits(s.pod)
+		if limits.CPUMilli > 0 && s.cfg.CPU != nil {
+			b.cpu = s.cfg.CPU.NewGroup(cgroup.NewBandwidth(limits.CPUMilli))
+		}
+		if limits.MemoryBytes > 0 {
+			b.memory = wasm.NewAccount(limits.MemoryBytes)
+		}
+	})
+	return b
+}
+
+// newMemory is what a container's memory is charged to.
+func (s *podSandbox) newMemory(limit int64) *wasm.Account {
+	if pod := s.budget.of(s).memory; pod != nil {
+		return pod.Child(limit)
+	}
+	return wasm.NewAccount(limit)
+}
+
 // openCPU opens the container's account, if CPU time is accounted.
 func (g *guest) openCPU() error {
 	accounting := g.sandbox.cfg.CPU
 	if accounting == nil {
 		return nil
 	}
-	account, err := accounting.NewAccount(cgroup.NewBandwidth(g.limits.CPUMilli))
+	open := accounting.NewAccount
+	if group := g.sandbox.budget.of(g.sandbox).cpu; group != nil {
+		open = group.NewAccount
+	}
+	account, err := open(cgroup.NewBandwidth(g.limits.CPUMilli))
 	if err != nil {
 		return err
 	}

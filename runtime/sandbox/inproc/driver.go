@@ -134,6 +134,7 @@ type podSandbox struct {
 	id     string
 	dir    string
 
+	budget  podBudget
 	network *Connection // nil on the host's network where there is no Config.Connect
 	infra   *wasm.Instance
 	pause   *wasip1.Process // of infra

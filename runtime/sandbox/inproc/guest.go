@@ -89,7 +89,7 @@ func (s *podSandbox) Create(ctx context.Context, config container.Config) (sandb
 		commands: newCommands(),
 		streams:  newStreams(config),
 		limits:   config.Resources,
-		memory:   wasm.NewAccount(config.Resources.MemoryBytes),
+		memory:   s.newMemory(config.Resources.MemoryBytes),
 	}
 	if err := g.create(ctx); err != nil {
 		return nil, errors.Join(err, g.release())

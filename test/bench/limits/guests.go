@@ -45,10 +45,8 @@ func host(ctx context.Context, r wazero.Runtime) error {
 // account is a container's for the engine, as package inproc makes it.
 type account struct {
 	*bpf.Account
-	quota time.Duration
 
 	mu     sync.Mutex
-	spent  time.Duration // budgets that were used up
 	late   []time.Duration
 	offset int64
 }
@@ -78,12 +76,10 @@ func (s *stint) Check(now int64) bool {
 	if !s.stint.Check(now + s.account.offset) {
 		return false
 	}
-	// A debt is paid by the next period: the limit is always a multiple of the quota.
 	a := s.account
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.spent += a.quota
-	a.late = append(a.late, a.Usage().CPU-a.spent)
+	a.late = append(a.late, a.Over())
 	return true
 }
 
@@ -130,7 +126,7 @@ func (n *node) start(ctx context.Context, code []byte, milli int64, call func(co
 		if err != nil {
 			return nil, nil, err
 		}
-		a = &account{Account: opened, quota: b.Quota, offset: bpf.Now() - wasm.Now()}
+		a = &account{Account: opened, offset: bpf.Now() - wasm.Now()}
 		c.CPU = a
 	}
 	i, err := n.engine.Start(ctx, m, c)

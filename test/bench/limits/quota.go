@@ -163,6 +163,7 @@ func limited(ctx context.Context, m bpf.Mechanism, limits []int64, length time.D
 			time.Sleep(500 * time.Microsecond)
 		}
 	}
+	spent() // the first period is short
 	spent()
 	before := n.usage(accounts, tids)
 	time.Sleep(length)
