@@ -39,6 +39,10 @@ const (
 	// runs for 10 ms at a time, and guests would get nothing beside it.
 	breather        = 100 * time.Microsecond
 	compileBreather = 2 * time.Millisecond
+	// spareBreather is how often while there is a slot to spare: Go has a processor
+	// of its own then, and with every breath it would wake that one up to look for
+	// work, and to take the guest away.
+	spareBreather = 2 * time.Millisecond
 	// longBreather is for guests that hand a slot to one another while another is
 	// free: to yield wakes a thread, which takes longer than a hundred turns.
 	longBreather = time.Millisecond
@@ -375,6 +379,9 @@ func (t *turn) breathe(now int64) int64 {
 	pause := breather
 	if s.compiling.Load() > 0 {
 		pause = compileBreather
+	}
+	if s.spare.Load() > 0 {
+		pause = spareBreather
 	}
 	if now-t.breath < int64(pause) {
 		return now
