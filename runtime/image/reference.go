@@ -17,11 +17,17 @@ type name struct {
 	digest     string // sha256:… if the reference is pinned; a tag beside it says nothing
 }
 
+// maxReference is more than the longest parts of a reference come to.
+const maxReference = 1024
+
 // parseReference normalises ref as docker and the kubelet do (IMG-03): a
 // missing registry is docker.io, a missing namespace library, a missing tag
 // and digest latest. The error is an *Error with the texts of IMG-02.
 func parseReference(ref string) (name, error) {
-	named, err := reference.ParseNormalizedNamed(ref)
+	named, err := reference.Named(nil), reference.ErrReferenceInvalidFormat
+	if len(ref) <= maxReference { // to match a megabyte takes a second
+		named, err = reference.ParseNormalizedNamed(ref)
+	}
 	if err != nil {
 		message := fmt.Sprintf("Failed to apply default image tag %q: couldn't parse image name %q: %v", clip(ref), clip(ref), err)
 		return name{}, &Error{Reason: ReasonInvalidImageName, Message: message, Err: err}
