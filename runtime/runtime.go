@@ -179,12 +179,13 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	if r.network, err = newNetwork(ctx, cfg, r.store, resolvConf); err != nil {
 		return nil, err
 	}
+	cpu := processCPU()
 	r.driver = inproc.New(inproc.Config{
 		Engine:     r.engine,
 		Images:     r.images,
 		Volumes:    r.volume,
 		Network:    r.network.net,
-		CPU:        processCPU(),
+		CPU:        cpu,
 		Connect:    r.network.connect,
 		ClusterDNS: clusterDNSIP.String(),
 		Root:       pods,
@@ -197,6 +198,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	r.startImageCollector()
 	r.startEvictor(cfg.EvictBelow)
 	r.startLogCollector()
+	r.logCPU(cpu)
 	return r, nil
 }
 

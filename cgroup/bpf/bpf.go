@@ -61,6 +61,7 @@ type Accounting struct {
 	places     [maxPlaces]place
 	unplaced   atomic.Int64 // stints without an entry
 	loading    sync.Once
+	settled    chan struct{}
 	start      sync.Once // of the delay
 
 	mu      sync.Mutex
@@ -90,7 +91,7 @@ func Open(cfg Config) *Accounting {
 	}
 	cfg.Containers = min(cfg.Containers, math.MaxInt32-1)
 	cfg.Mechanism = max(cfg.Mechanism, BTFTracepoint)
-	a := &Accounting{cfg: cfg, next: 1, open: map[uint32]*Account{}}
+	a := &Accounting{cfg: cfg, next: 1, open: map[uint32]*Account{}, settled: make(chan struct{})}
 	a.mechanism.Store(int32(ThreadClock))
 	if cfg.Mechanism < ThreadClock {
 		if err := a.share(); err != nil {
@@ -101,6 +102,7 @@ func Open(cfg Config) *Accounting {
 	case a.containers == nil:
 		a.threads = newMemory[thread](maxThreads)
 		a.containers = newMemory[container](cfg.Containers + 1)
+		close(a.settled)
 	case cfg.Delay == 0:
 		a.loading.Do(a.loadBest)
 	}
@@ -111,6 +113,7 @@ func Open(cfg Config) *Accounting {
 // in the same way: a thread's claims are less than what its count has grown by,
 // and whoever reads that next charges the rest.
 func (a *Accounting) loadBest() {
+	defer close(a.settled)
 	for m := a.cfg.Mechanism; m < ThreadClock; m++ {
 		p, err := a.load(m)
 		a.mu.Lock()
@@ -128,6 +131,10 @@ func (a *Accounting) loadBest() {
 
 // Mechanism is what is in force.
 func (a *Accounting) Mechanism() Mechanism { return Mechanism(a.mechanism.Load()) }
+
+// Settled is closed when Mechanism is what it will be until Close: at once, or with
+// a Delay when that is over.
+func (a *Accounting) Settled() <-chan struct{} { return a.settled }
 
 // Missing is why better mechanisms are not in force: each error names one and
 // says what it lacks. With a Delay nothing is known before it is over.

@@ -351,6 +351,96 @@ func TestEntriesAreReused(t *testing.T) {
 	})
 }
 
+// Nobody reads the records of a container that spends one budget after the other:
+// those that find no room are counted, and what is charged is exact all the same.
+func TestRingIsFull(t *testing.T) {
+	for attempt := 1; ; attempt++ { // as in TestSumIsTheThreads
+		a := Open(Config{Containers: 4})
+		if a.Mechanism() == ThreadClock {
+			missing(t, a.Missing()[0])
+		}
+		c := open(t, a, 100_000)
+		off := 0.0
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			runtime.LockOSThread()
+			s := begin(c)
+			flush(a)
+			began, before := threadTime(), c.Usage().CPU+a.Host().CPU
+			// A record has 40 bytes of the ring's 64 KiB. Asking for the thread's clock
+			// has the program look.
+			for range 4000 {
+				c.entry.limit.Store(1)
+				c.entry.spent.Store(0)
+				threadTime()
+			}
+			c.entry.limit.Store(0)
+			s.End(Now())
+			flush(a)
+			thread := time.Duration(threadTime() - began)
+			off = 100 * ((c.Usage().CPU+a.Host().CPU-before).Seconds()/thread.Seconds() - 1)
+		}()
+		<-done
+		dropped := a.Dropped()
+		t.Logf("%d records dropped, the sum is off by %.2f %%", dropped, off)
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if dropped < 1000 || dropped > 4000 {
+			t.Errorf("%d records dropped", dropped)
+		}
+		if off <= 2 && off >= -2 {
+			return
+		}
+		if attempt == 5 {
+			t.Fatalf("the sum is off by %.2f %%", off)
+		}
+	}
+}
+
+// Accountings, containers and threads that come and go leave no file descriptor
+// and no entry.
+func TestNothingIsLeft(t *testing.T) {
+	descriptors := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip(err)
+		}
+		return len(entries)
+	}
+	a := Open(Config{Containers: 16})
+	before := descriptors()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 1000 {
+				c, err := a.NewAccount(cgroup.NewBandwidth(10))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				s := begin(c)
+				s.End(Now())
+				c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	if n := descriptors(); n > before {
+		t.Errorf("%d descriptors, before 8,000 containers %d", n, before)
+	}
+	if n := len(a.open); n != 0 {
+		t.Errorf("%d accounts are open", n)
+	}
+	if n := int(a.next) - 1; n > 16 {
+		t.Errorf("%d entries were used", n)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Stints and sums go on while the mechanism changes under them.
 func TestLateLoading(t *testing.T) {
 	// As in TestSumIsTheThreads: the host's part has other threads in it.
