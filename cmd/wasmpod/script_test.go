@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	goruntime "runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -59,8 +61,35 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
+		Condition: func(name string) (bool, error) {
+			if name != "cni" {
+				return false, fmt.Errorf("there is no condition %q", name)
+			}
+			return cniPossible()
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "waitfile": waitfile, "waitline": waitline, "term": terminate},
 	})
+}
+
+// cniPossible says whether pods can have interfaces of the kernel here. Where CI runs
+// the tests as root on Linux they must: that they cannot is an error.
+func cniPossible() (bool, error) {
+	if goruntime.GOOS != "linux" || os.Geteuid() != 0 {
+		return false, nil
+	}
+	var missing []string
+	for _, name := range []string{"/usr/lib/cni/bridge", "/usr/lib/cni/host-local", "ip"} {
+		if _, err := exec.LookPath(name); err != nil {
+			missing = append(missing, name)
+		}
+	}
+	if out, err := exec.Command("unshare", "--net", "true").CombinedOutput(); err != nil {
+		missing = append(missing, fmt.Sprintf("network namespaces: %v: %s", err, out))
+	}
+	if len(missing) > 0 && os.Getenv("CI") == "true" {
+		return false, fmt.Errorf("missing: %s", strings.Join(missing, ", "))
+	}
+	return len(missing) == 0, nil
 }
 
 // code runs a command and expects an exit code: code N COMMAND ARG...
