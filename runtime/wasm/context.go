@@ -45,7 +45,8 @@ type Parking interface {
 	// guest is to end. It may be called only on the goroutine of the host call.
 	Park()
 	// Unpark may be called from any goroutine, at any time, even after the guest
-	// has ended. It never blocks.
+	// has ended. It never blocks. What a guest unparks that has lately parked right
+	// after doing so may wait for that, until its next safepoint at most.
 	Unpark()
 }
 
