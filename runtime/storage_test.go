@@ -2,6 +2,8 @@ package runtime
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -9,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/wasmpod/wasmpod/runtime/image"
 	"github.com/wasmpod/wasmpod/runtime/manifest"
 	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
@@ -137,6 +140,11 @@ func TestStorage(t *testing.T) {
 		all += pod(fmt.Sprintf("e%d", i), e.containers...)
 	}
 	data := t.TempDir()
+	buildFiles(t, data, module)
+	for name, source := range map[string]string{"image": "{reference: \"files:1\"}", "no-image": "{reference: \"other:1\", pullPolicy: Never}"} {
+		all += "---\napiVersion: v1\nkind: Pod\nmetadata: {name: " + name + "}\nspec:\n  restartPolicy: Never\n  volumes: [{name: i, image: " + source + "}]\n" +
+			"  containers:\n  - {name: c, image: " + module + ", args: [append, /i/etc/text, append, /sub/text, log, \"16\"], volumeMounts: [{name: i, mountPath: /i}, {name: i, mountPath: /sub, subPath: etc}]}\n"
+	}
 	logs := storageRun(t, data, all, map[time.Duration]func(map[string]corev1.PodStatus){
 		9 * time.Second: func(now map[string]corev1.PodStatus) {
 			for i, e := range evictions {
@@ -164,10 +172,17 @@ func TestStorage(t *testing.T) {
 			if s := now["memory"]; s.Phase != corev1.PodSucceeded {
 				t.Errorf("VOL-03: the pod is %s, %+v", s.Phase, s.ContainerStatuses)
 			}
+			if w := now["no-image"].ContainerStatuses[0].State.Waiting; w == nil || w.Reason != "ErrImageNeverPull" || !strings.Contains(w.Message, "other:1") {
+				t.Errorf("VOL-40: the container waits for %+v", w)
+			}
 		},
 	})
 	if !strings.HasPrefix(logs["memory"], "full\n") {
 		t.Errorf("VOL-03: the size was no limit: %q", logs["memory"])
+	}
+	// Twice the same, as nothing can be written.
+	if logs["image"] != "before: 5 true\nbefore: 5 true\n0123456789abcde\n" {
+		t.Errorf("VOL-40: %q", logs["image"])
 	}
 	if logs["count"] != "before: 0 false\n" {
 		t.Errorf("VOL-41: %q", logs["count"])
@@ -175,5 +190,22 @@ func TestStorage(t *testing.T) {
 	logs = storageRun(t, data, yaml+counts, nil)
 	if logs["count"] != "before: 1 true\n" {
 		t.Errorf("VOL-41: the next run found %q", logs["count"])
+	}
+}
+
+// buildFiles makes an image files:1 with a file /etc/text.
+func buildFiles(t *testing.T, data, module string) {
+	t.Helper()
+	images, err := image.Open(image.Config{Root: filepath.Join(data, "images")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(text, []byte("12345"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	spec := image.BuildSpec{Refs: []string{"files:1"}, Module: module, Files: []image.File{{Host: text, Guest: "/etc/text"}}}
+	if _, err := images.Build(t.Context(), spec); err != nil {
+		t.Fatal(err)
 	}
 }

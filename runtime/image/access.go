@@ -163,6 +163,9 @@ type Request struct {
 
 	Policy  corev1.PullPolicy // empty stands for IfNotPresent
 	Secrets []*corev1.Secret  // imagePullSecrets of the pod
+	// Volume says that the image is to be mounted, not started (VOL-40): it need not
+	// hold a module.
+	Volume bool
 	// OnPull, if not nil, is called when a pull begins (IMG-06).
 	OnPull func()
 	// OnTurn, if not nil, is called after OnPull, when the pull's turn has come
@@ -178,8 +181,11 @@ type Request struct {
 // no registry to be asked. pulled says whether there was a pull. The error is
 // an *Error unless ctx ended.
 func (s *Service) Ensure(ctx context.Context, r Request) (img Image, pulled bool, err error) {
+	if r.Volume {
+		ctx = forVolume(ctx)
+	}
 	img, pulled, err = s.ensure(ctx, r)
-	if err == nil {
+	if err == nil && !r.Volume {
 		err = s.admit(ctx, r, img)
 	}
 	if err != nil {

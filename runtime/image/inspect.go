@@ -30,6 +30,9 @@ type inspection struct {
 	store   *layout
 	layers  []v1.Descriptor
 	entry   entry
+	// noModule is why nothing in it can be started: then it is of use as a volume
+	// only.
+	noModule error
 }
 
 // entry is where an image keeps its entry module.
@@ -59,6 +62,18 @@ func (s *Service) inspectNamed(ctx context.Context, l *layout, n name) (*inspect
 }
 
 func (s *Service) inspect(ctx context.Context, l *layout, desc v1.Descriptor) (*inspection, error) {
+	ins, err := s.inspectAny(ctx, l, desc)
+	if err == nil && ins.noModule != nil && ctx.Value(volumeKey{}) == nil {
+		err = ins.noModule
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ins, nil
+}
+
+// inspectAny takes an image without a module, too.
+func (s *Service) inspectAny(ctx context.Context, l *layout, desc v1.Descriptor) (*inspection, error) {
 	ins := s.inspection(l, desc.Digest.String())
 	if ins == nil {
 		var err error
@@ -76,7 +91,9 @@ func (s *Service) inspect(ctx context.Context, l *layout, desc v1.Descriptor) (*
 			}
 		}
 	}
-	s.remember(ins.image.Module, ins)
+	if ins.noModule == nil {
+		s.remember(ins.image.Module, ins)
+	}
 	return ins, nil
 }
 
@@ -136,7 +153,12 @@ func (s *Service) inspectManifest(ctx context.Context, l *layout, desc v1.Descri
 	if hint == "" {
 		hint = cfg.Labels[annotationEntry]
 	}
-	if ins.entry, err = s.findEntry(ctx, ins, hint); err != nil {
+	ins.entry, err = s.findEntry(ctx, ins, hint)
+	if no := (*noModuleError)(nil); errors.As(err, &no) {
+		ins.entry, ins.noModule = entry{layer: -1, record: -1}, err
+		return ins, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	ins.image.Module = ins.entry.digest
@@ -261,7 +283,7 @@ func (s *Service) findEntry(ctx context.Context, ins *inspection, hint string) (
 	}
 	path, n, err := t.entry(ins.image.Config, hint)
 	if err != nil {
-		return entry{}, err
+		return entry{}, &noModuleError{err}
 	}
 	if n.file.size > s.limits.moduleBytes {
 		return entry{}, fmt.Errorf("module /%s: %w: %d bytes; at most %d are supported", path, errTooLarge, n.file.size, s.limits.moduleBytes)

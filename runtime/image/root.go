@@ -258,7 +258,8 @@ func lease(dir string) (lock fileLock, ok bool, err error) {
 		if err == syscall.EWOULDBLOCK {
 			return fileLock{}, false, nil
 		}
-		return fileLock{}, false, err
+		// A file system without locks: then nobody can know what is shown.
+		return fileLock{}, true, nil
 	}
 	// It may have been moved away before it was locked.
 	mine, err := f.Stat()

@@ -81,6 +81,9 @@ func (s *Service) verifyImage(ctx context.Context, l *layout, d v1.Descriptor) e
 	if err != nil {
 		return err
 	}
+	if ins.noModule != nil {
+		return nil
+	}
 	_, err = s.readModule(ctx, ins, ins.image.Module)
 	return err
 }

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -318,6 +319,7 @@ func (a *applying) imageFailed(f ImageFailed, spec *corev1.Container, c *Contain
 	f.Message = clean(f.Message)
 	c.Waiting = Waiting{Reason: f.Reason, Message: f.Message, At: f.At}
 	c.tried(f.Image, spec)
+	image := cmp.Or(f.Volume, f.Image)
 	failed := func(what string) { a.event(spec, corev1.EventTypeWarning, "Failed", what) }
 	switch f.Reason {
 	case reasonErrImageNever:
@@ -325,22 +327,25 @@ func (a *applying) imageFailed(f ImageFailed, spec *corev1.Container, c *Contain
 	case reasonInvalidImageName, reasonImageInspectError:
 		a.event(spec, corev1.EventTypeWarning, "InspectFailed", f.Message)
 	default: // a failed pull
-		failed(fmt.Sprintf("Failed to pull image %q: %s", f.Image, f.Message))
+		failed(fmt.Sprintf("Failed to pull image %q: %s", image, f.Message))
 		failed("Error: " + f.Reason)
 		c.Waiting.Then = reasonImagePullBackOff
-		c.Waiting.BackOff = fmt.Sprintf("Back-off pulling image %q: %s: %s", f.Image, f.Reason, f.Message)
-		pull := a.o.Pulls[c.Tried].fail(f.At, spec.ImagePullPolicy == corev1.PullAlways)
+		c.Waiting.BackOff = fmt.Sprintf("Back-off pulling image %q: %s: %s", image, f.Reason, f.Message)
+		key := cmp.Or(f.Volume, c.Tried)
+		pull := a.o.Pulls[key].fail(f.At, spec.ImagePullPolicy == corev1.PullAlways)
 		a.pullBackOff(spec, f.Image)
 		if a.o.Pulls == nil {
 			a.o.Pulls = map[string]Pull{}
 		}
-		a.o.Pulls[c.Tried] = pull
+		a.o.Pulls[key] = pull
 		if c.catchUp(spec) {
 			c.retry(time.Time{})
 			return
 		}
 		c.retry(pull.Until())
-		a.blockOthers(spec, *c, f.Image)
+		if f.Volume == "" {
+			a.blockOthers(spec, *c, f.Image)
+		}
 		return
 	}
 	failed("Error: " + f.Reason)

@@ -276,6 +276,7 @@ type ImageFailed struct {
 	Container ContainerRef
 	Try       int
 	Image     string
+	Volume    string // the image that failed, if it is that of a volume (VOL-40)
 	Reason    string
 	Message   string
 }

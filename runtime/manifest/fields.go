@@ -212,7 +212,7 @@ var Fields = []Field{
 	{Path: "volumes[].projected.sources[].clusterTrustBundle", Support: Rejected, Note: "there is no API server that has any"},
 	{Path: "volumes[].projected.sources[].podCertificate", Support: Rejected, Note: "there is no API server that signs them"},
 	{Path: "volumes[].downwardAPI"},
-	{Path: "volumes[].image", Support: Rejected},
+	{Path: "volumes[].image"},
 	{Path: "volumes[].persistentVolumeClaim"},
 	{Path: "volumes[].ephemeral"},
 	{Path: "volumes[].csi", Support: Rejected, Note: "there are no storage drivers"},

@@ -74,6 +74,13 @@ func validateVolumeSource(s *corev1.VolumeSource, at *field.Path) field.ErrorLis
 	one("configMap", s.ConfigMap != nil, func(at *field.Path) field.ErrorList {
 		return validateProjection(s.ConfigMap.Name, at.Child("name"), s.ConfigMap.DefaultMode, s.ConfigMap.Items, at)
 	})
+	one("image", s.Image != nil, func(at *field.Path) field.ErrorList {
+		var errs field.ErrorList
+		if s.Image.Reference == "" {
+			errs = append(errs, field.Required(at.Child("reference"), ""))
+		}
+		return append(errs, notSupported(at.Child("pullPolicy"), s.Image.PullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
+	})
 	one("persistentVolumeClaim", s.PersistentVolumeClaim != nil, func(at *field.Path) field.ErrorList {
 		if s.PersistentVolumeClaim.ClaimName == "" {
 			return field.ErrorList{field.Required(at.Child("claimName"), "")}

@@ -97,9 +97,10 @@ func TestFilesOfAttempts(t *testing.T) {
   volumes: [{name: v, emptyDir: {}}]
   containers:
   - {name: c, image: "app:1", args: [write=/own, write=/v/kept, cat=/own, cat=/v/kept, exit=1], volumeMounts: [{name: v, mountPath: /v}]}
-  - {name: other, image: "app:1", args: [cat=/own, cat=/v/kept, sleep], volumeMounts: [{name: v, mountPath: /v}]}
+  - {name: other, image: "app:1", args: [sleep=1, cat=/own, cat=/v/kept, sleep], volumeMounts: [{name: v, mountPath: /v}]}
 `
 	inBubbleRun("MAIN-08 VOL-02 the root is new for every attempt and a container's own, an emptyDir is the pod's", restarting, func(t *testing.T, p *podtest.Pod) {
+		podtest.Advance(time.Second) // the other looks when this one has written
 		if got := p.AttemptLogs("c", 0); got != "/own: x\n/v/kept: x\n" {
 			t.Errorf("first attempt: %q", got)
 		}

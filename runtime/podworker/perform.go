@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -146,7 +147,15 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 	}
 	pod := w.pod() // one definition for all of it
 	spec := containerSpec(pod, a.Name)
-	img, err := w.ensureImage(ctx, a, spec)
+	for _, v := range imageVolumes(pod, spec) { // VOL-40: before the container's own
+		if _, err := w.ensureImage(ctx, a, image.Request{Ref: v.Reference, Policy: v.PullPolicy, Volume: true}); err != nil {
+			f := imageFailed(a, spec, err)
+			f.Volume = v.Reference
+			w.report(f)
+			return
+		}
+	}
+	img, err := w.ensureImage(ctx, a, image.Request{Ref: spec.Image, Policy: spec.ImagePullPolicy})
 	if err != nil {
 		w.report(imageFailed(a, spec, err))
 		return
@@ -227,31 +236,42 @@ func createReason(err error) string {
 }
 
 // ensureImage follows IMG-01: the policy is looked at for every start.
-func (w *Worker) ensureImage(ctx context.Context, a lifecycle.StartContainer, spec *corev1.Container) (image.Image, error) {
-	secrets, missing := w.pullSecrets()
+func (w *Worker) ensureImage(ctx context.Context, a lifecycle.StartContainer, r image.Request) (image.Image, error) {
+	var missing []string
 	var asked, begun time.Time
-	img, pulled, err := w.cfg.Images.Ensure(ctx, image.Request{
-		Ref: spec.Image, Namespace: w.pod().Namespace, Policy: spec.ImagePullPolicy, Secrets: secrets,
-		OnPull: func() {
-			asked = time.Now()
-			begun = asked
-			w.report(lifecycle.ImagePulling{At: time.Now(), Container: a.ContainerRef, Image: spec.Image, MissingSecrets: missing})
-		},
-		OnTurn: func() { begun = time.Now() },
-	})
-	if err != nil {
-		return image.Image{}, err
+	r.Secrets, missing = w.pullSecrets()
+	r.Namespace = w.pod().Namespace
+	r.OnPull = func() {
+		asked = time.Now()
+		begun = asked
+		w.report(lifecycle.ImagePulling{At: time.Now(), Container: a.ContainerRef, Image: r.Ref, MissingSecrets: missing})
 	}
-	message := fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", spec.Image)
+	r.OnTurn = func() { begun = time.Now() }
+	img, pulled, err := w.cfg.Images.Ensure(ctx, r)
+	if err != nil || r.Volume { // a volume is not the image that the status tells of
+		return img, err
+	}
+	message := fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", r.Ref)
 	if pulled {
 		now := time.Now()
 		message = fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
-			spec.Image, now.Sub(begun).Truncate(time.Millisecond), now.Sub(asked).Truncate(time.Millisecond), img.Size)
+			r.Ref, now.Sub(begun).Truncate(time.Millisecond), now.Sub(asked).Truncate(time.Millisecond), img.Size)
 	}
 	w.report(lifecycle.ImagePulled{
 		At: time.Now(), Container: a.ContainerRef, Image: img.Ref, ImageID: img.ID, Message: message,
 	})
 	return img, nil
+}
+
+// imageVolumes are the images that a container mounts.
+func imageVolumes(pod *corev1.Pod, c *corev1.Container) (list []*corev1.ImageVolumeSource) {
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if v.Image != nil && slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v.Name }) {
+			list = append(list, v.Image)
+		}
+	}
+	return list
 }
 
 // pullSecrets returns the pod's imagePullSecrets, and the names of those that

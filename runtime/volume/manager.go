@@ -90,6 +90,7 @@ type Volume struct {
 	Path     string // on the host
 	ReadOnly bool   // guests may not write (VOL-14)
 	Memory   Memory // where it lies instead, if not nil
+	Image    string // the reference of the image that it shows instead, if not empty
 }
 
 // Memory is a volume that lies in no directory. It is safe for concurrent use.

@@ -39,6 +39,8 @@ func (m *Manager) setUp(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 		return &mounted{Volume: Volume{Name: v.Name, Path: filepath.Clean(v.HostPath.Path)}}, nil
 	case v.EmptyDir != nil:
 		return m.setUpEmptyDir(pod, v)
+	case v.Image != nil: // its files are where images lie
+		return &mounted{Volume: Volume{Name: v.Name, Image: v.Image.Reference, ReadOnly: true}}, nil
 	case v.PersistentVolumeClaim != nil:
 		return m.setUpClaim(ctx, pod, v)
 	case v.Ephemeral != nil:

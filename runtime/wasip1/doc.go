@@ -30,6 +30,10 @@
 // not enough: it cannot open without following, tell unlink from rmdir, rename
 // over an empty directory, or rename relative to a directory that has moved.
 //
+// A mount shows a directory of the host, or an [Overlay]: a tree of files in memory
+// over one that never changes ([Lower]), which is what a container's root is. The
+// same walk goes through both.
+//
 // # Being killed
 //
 // Calls that may block (reading a stream, writing to one, poll_oneoff) watch the

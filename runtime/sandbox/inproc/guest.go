@@ -52,8 +52,8 @@ type guest struct {
 	memory   *wasm.Account   // of everything that the container holds
 	overlay  *wasip1.Overlay // its root
 	letGo    func()          // of the image's files; nil: it holds none
-	paysFor  []*wasip1.Overlay
-	cpu      *bpf.Account // nil if nobody counts; set once
+	volumes  []func()        // let go of what is mounted
+	cpu      *bpf.Account    // nil if nobody counts; set once
 
 	mu       sync.Mutex
 	instance *wasm.Instance  // nil until Start
@@ -131,7 +131,7 @@ func (g *guest) create(ctx context.Context) error {
 	}
 	g.letGo = letGo
 	g.overlay = wasip1.NewOverlay(wasip1.OverlayConfig{Lower: root.lower, Dir: g.upper(), Account: g.memory})
-	fs, err := g.files()
+	fs, err := g.files(ctx)
 	if err != nil {
 		return err
 	}
@@ -252,7 +252,7 @@ func (g *guest) logPath() string {
 
 // files lays out what the guest sees: its private root, the files that every
 // container of a pod has, and the mounts of its blueprint over them.
-func (g *guest) files() (wasip1.FS, error) {
+func (g *guest) files(ctx context.Context) (wasip1.FS, error) {
 	s := g.sandbox
 	if err := os.MkdirAll(filepath.Join(g.dir, "etc"), 0o755); err != nil {
 		return wasip1.FS{}, err
@@ -268,7 +268,7 @@ func (g *guest) files() (wasip1.FS, error) {
 	mounts := append([]wasip1.Mount{{GuestPath: "/", Overlay: g.overlay, ReadOnly: g.config.ReadOnlyRootFS}}, wasip1.Devices()...)
 	taken := make(map[string]bool)
 	for _, m := range g.config.Mounts {
-		mount, err := g.mount(m)
+		mount, err := g.mount(ctx, m)
 		if err != nil {
 			return wasip1.FS{}, err
 		}
@@ -296,11 +296,14 @@ func (g *guest) files() (wasip1.FS, error) {
 }
 
 // mount finds where a mount's volume lies on this host.
-func (g *guest) mount(m container.Mount) (wasip1.Mount, error) {
+func (g *guest) mount(ctx context.Context, m container.Mount) (wasip1.Mount, error) {
 	s := g.sandbox
 	v, ok := s.cfg.Volumes.Volume(s.pod.UID, m.Volume)
 	if !ok { // VOL-21
 		return wasip1.Mount{}, &sandbox.ConfigError{Err: fmt.Errorf("cannot find volume %q to mount into container %q", m.Volume, g.config.Name)}
+	}
+	if v.Image != "" {
+		return g.mountImage(ctx, v.Image, m)
 	}
 	if memory, ok := v.Memory.(memoryVolume); ok {
 		return g.mountMemory(memory, m, m.ReadOnly || v.ReadOnly)
@@ -458,10 +461,10 @@ func (g *guest) release() error {
 	if g.overlay != nil {
 		g.overlay.Close()
 	}
-	for _, o := range g.paysFor {
-		o.RemovePayer(g.memory)
+	for _, done := range g.volumes {
+		done()
 	}
-	g.paysFor = nil
+	g.volumes = nil
 	if g.letGo != nil {
 		g.letGo()
 	}

@@ -100,6 +100,31 @@ func lowerOf(files *image.Root) (*wasip1.Lower, error) {
 	return lower, nil
 }
 
+// mountImage shows the files of an image (VOL-40), which the pod's worker has had
+// pulled.
+func (g *guest) mountImage(ctx context.Context, reference string, m container.Mount) (wasip1.Mount, error) {
+	_, files, err := g.sandbox.cfg.Images.VolumeRoot(ctx, reference, filepath.Join(g.dir, "volumes", m.Volume))
+	if err != nil {
+		return wasip1.Mount{}, err
+	}
+	lower, err := lowerOf(files)
+	if err != nil {
+		files.Close()
+		return wasip1.Mount{}, err
+	}
+	o := wasip1.NewOverlay(wasip1.OverlayConfig{Lower: lower})
+	g.volumes = append(g.volumes, func() {
+		o.Close()
+		files.Close()
+	})
+	if m.SubPath != "" {
+		if _, err := o.Stat(m.SubPath); err != nil { // VOL-30; there is nowhere to make it
+			return wasip1.Mount{}, &sandbox.ConfigError{Err: &volume.SubPathError{Volume: m.Volume, Container: g.config.Name, Err: err}}
+		}
+	}
+	return wasip1.Mount{GuestPath: m.GuestPath, Overlay: o, Beneath: m.SubPath, ReadOnly: true}, nil
+}
+
 // memoryVolume is an emptyDir of medium Memory.
 type memoryVolume struct{ *wasip1.Overlay }
 
@@ -129,7 +154,7 @@ func (g *guest) mountMemory(v memoryVolume, m container.Mount, readOnly bool) (w
 		}
 	}
 	v.AddPayer(g.memory)
-	g.paysFor = append(g.paysFor, v.Overlay)
+	g.volumes = append(g.volumes, func() { v.RemovePayer(g.memory) })
 	return wasip1.Mount{GuestPath: m.GuestPath, Overlay: v.Overlay, Beneath: m.SubPath, ReadOnly: readOnly}, nil
 }
 
