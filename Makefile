@@ -69,6 +69,10 @@ test-arm64: ## Run the tests that depend on the processor for arm64 (needs qemu-
 test-vm: ## Run the tests of cgroups and BPF in a virtual machine (needs qemu-system-x86_64; gets a kernel by apt-get)
 	$(GO) run ./test/vm ./cgroup/...
 
+.PHONY: test-promtool
+test-promtool: ## Check the Prometheus rules of docs/ with promtool (without one: gets it by apt-get)
+	test/promtool.sh
+
 .PHONY: test-upstream
 test-upstream: ## Compare our validation and defaults with upstream's code (builds it: minutes)
 	cd test/upstream && $(GO) test ./...
