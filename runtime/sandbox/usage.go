@@ -25,8 +25,8 @@ type Usage struct {
 	// MemoryBytes is charged now; MemoryPeak is the most that was.
 	MemoryBytes, MemoryPeak int64
 	Limits                  container.Limits // in force
-	// FileBytes and Files are what its private root holds, not older than a minute;
-	// FileBytes is -1 if that is not known.
+	// FileBytes and Files are what it has made or changed of its root, in memory and on
+	// disk; what the image has does not count. FileBytes is -1 when it has ended.
 	FileBytes, Files int64
 	LogBytes         int64
 	Commands         int // of Exec, that run
