@@ -12,52 +12,48 @@ import (
 	"github.com/wasmpod/wasmpod/runtime/logs"
 )
 
-func TestGarbage(t *testing.T) {
-	kept := func(t *testing.T, r *Runtime) (names []string) {
-		t.Helper()
-		synctest.Wait()
-		pod := r.Pods()[0]
-		files, err := os.ReadDir(filepath.Dir(logs.Path(r.logRoot(), pod.Namespace, pod.Name, string(pod.UID), "c", 0)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range files {
-			names = append(names, f.Name())
-		}
-		return names
+// The test has a pod for each case in one bubble, as each bubble compiles the guest.
+func TestGarbageTIME12_LOG11_INIT10_RST20(t *testing.T) {
+	named := func(name, args string) string {
+		return strings.Replace(podOf("Always", args), "{name: p}", "{name: "+name+"}", 1)
 	}
-	t.Run("TIME-12 LOG-11 the newest dead instance is kept, and the one that runs", func(t *testing.T) {
-		inBubble(t, podOf("Always", `"-1", "3"`), func(t *testing.T, r *Runtime, _ *output) {
-			time.Sleep(59 * time.Second)
-			if got := kept(t, r); !slices.Equal(got, []string{"0.log", "1.log", "2.log", "3.log"}) {
-				t.Errorf("before a minute: %q", got)
+	rule := `restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [3]}}]`
+	yaml := strings.Join([]string{
+		named("loops", `"-1", "3"`),
+		named("runs", `"-1", "1", "150s"`),
+		strings.Replace(named("resets", `"-1", "3", "150s"`), "    image:", "    restartPolicy: Never\n    "+rule+"\n    image:", 1),
+		strings.Replace(named("init", `"-1", "3"`), "  containers:\n", "  containers: [{name: main, image: GUEST}]\n  initContainers:\n", 1),
+	}, "\n---\n")
+	inBubble(t, yaml, func(t *testing.T, r *Runtime, _ *output) {
+		expect := func(name, pod string, want ...string) {
+			t.Helper()
+			synctest.Wait()
+			for _, p := range r.Pods() {
+				if p.Name != pod {
+					continue
+				}
+				files, err := os.ReadDir(filepath.Dir(logs.Path(r.logRoot(), p.Namespace, p.Name, string(p.UID), "c", 0)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got []string
+				for _, f := range files {
+					got = append(got, f.Name())
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("%s: %q, want %q", name, got, want)
+				}
+				return
 			}
-			time.Sleep(2 * time.Second)
-			if got := kept(t, r); !slices.Equal(got, []string{"3.log"}) {
-				t.Errorf("after a minute: %q", got)
-			}
-			time.Sleep(28 * time.Minute)
-			if got := kept(t, r); !slices.Equal(got, []string{"10.log"}) {
-				t.Errorf("after half an hour: %q", got)
-			}
-		})
-	})
-	t.Run("TIME-12 what runs counts beside", func(t *testing.T) {
-		inBubble(t, podOf("Always", `"-1", "1", "150s"`), func(t *testing.T, r *Runtime, _ *output) {
-			time.Sleep(10 * time.Minute)
-			if got := kept(t, r); !slices.Equal(got, []string{"2.log", "3.log"}) {
-				t.Errorf("%q", got)
-			}
-		})
-	})
-	t.Run("RST-20 what RestartAllContainers has removed leaves its logs", func(t *testing.T) {
-		rule := `restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [3]}}]`
-		yaml := strings.Replace(podOf("Always", `"-1", "3", "150s"`), "    image:", "    restartPolicy: Never\n    "+rule+"\n    image:", 1)
-		inBubble(t, yaml, func(t *testing.T, r *Runtime, _ *output) {
-			time.Sleep(10 * time.Minute)
-			if got := kept(t, r); !slices.Equal(got, []string{"0.log", "1.log", "2.log", "3.log"}) {
-				t.Errorf("%q", got)
-			}
-		})
+			t.Errorf("no pod %s", pod)
+		}
+		time.Sleep(59 * time.Second)
+		expect("TIME-12 nothing is collected before a minute", "loops", "0.log", "1.log", "2.log", "3.log")
+		time.Sleep(2 * time.Second)
+		expect("TIME-12 LOG-11 then the newest dead instance is kept", "loops", "3.log")
+		time.Sleep(9 * time.Minute)
+		expect("TIME-12 what runs counts beside", "runs", "2.log", "3.log")
+		expect("RST-20 what RestartAllContainers has removed leaves its logs", "resets", "0.log", "1.log", "2.log", "3.log")
+		expect("INIT-10 of init containers the newest alone", "init", "6.log")
 	})
 }

@@ -28,6 +28,7 @@ func (o Observed) Apply(pod *corev1.Pod, f Fact) (Observed, []Event) {
 	if o.passTime(pod, a.at) {
 		a.podEvent(corev1.EventTypeNormal, "DeadlineExceeded", deadlineMessage)
 	}
+	a.overrun()
 	a.fold(f)
 	if !o.Admitted.IsZero() && !o.ending() && !o.Resetting && o.completed(pod) {
 		o.Ending = Ending{Cause: Completed, At: a.at, Grace: gracePeriod(pod)}
@@ -173,6 +174,21 @@ func (a *applying) evicted(f PodEvicted) {
 	message := clean(f.Message)
 	a.o.Ending = Ending{Cause: Evicted, At: f.At, Grace: max(f.Grace, minimumPodGrace), Message: message}
 	a.podEvent(corev1.EventTypeWarning, evictedReason, message)
+}
+
+// evictionPatience is how long an eviction may take at least, beyond which it is told
+// of (DEL-12).
+const evictionPatience = 10 * time.Second
+
+// overrun tells of an eviction that takes longer than one and a half times its grace
+// period: with the fact that comes next, as it changes nothing.
+func (a *applying) overrun() {
+	e := &a.o.Ending
+	if e.Cause != Evicted || e.Overran || a.o.Final != "" || a.at.Sub(e.At) < max(e.Grace+e.Grace/2, evictionPatience) {
+		return
+	}
+	e.Overran = true
+	a.podEvent(corev1.EventTypeWarning, "ExceededGracePeriod", "Container runtime did not kill the pod within specified grace period.")
 }
 
 func (a *applying) volumesFailed(f VolumesFailed) {

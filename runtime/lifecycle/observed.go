@@ -221,8 +221,10 @@ type Ending struct {
 	Cause Cause         `json:"cause,omitempty"`
 	At    time.Time     `json:"at,omitzero"` // when Grace began to count
 	Grace time.Duration `json:"grace,omitempty"`
-	// Message is why it was evicted.
+	// Message is why it was evicted, and Overran that it was told of that this takes
+	// too long (DEL-12).
 	Message string `json:"message,omitempty"`
+	Overran bool   `json:"overran,omitempty"`
 }
 
 // Condition is the memory of one pod condition.

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/wasmpod/wasmpod/runtime/container"
+	"github.com/wasmpod/wasmpod/runtime/wasm"
 	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
 
@@ -26,4 +28,14 @@ func TestPortIsTakenMAIN09(t *testing.T) {
 	}
 	first.Kill()
 	<-first.Done()
+}
+
+func TestTerminationLogThatCannotBeRead(t *testing.T) {
+	t.Run("TMSG-06 a read error is the message", func(t *testing.T) {
+		g := &guest{dir: t.TempDir(), config: container.Config{TerminationMessagePath: "/dev/termination-log"}}
+		got := g.terminationMessage(wasm.Exit{Code: 1, Reason: "Error"})
+		if !strings.HasPrefix(got, "Error on reading termination log /dev/termination-log: ") {
+			t.Errorf("%q", got)
+		}
+	})
 }
