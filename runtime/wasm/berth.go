@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"iter"
+	"slices"
 	"sync/atomic"
 	"time"
 	_ "unsafe" // for linkname
@@ -42,6 +43,9 @@ const (
 	// of a guest that has done so promises times in a row.
 	soon     = 3 * time.Microsecond
 	promises = 3
+	// heirPatience is how often heirs are looked after: one whose waker is in a host
+	// call that keeps its slot would wait for its end.
+	heirPatience = 5 * time.Millisecond
 )
 
 // berths are those of a scheduler, under its mutex. There are as many as guests
@@ -49,6 +53,11 @@ const (
 type berths struct {
 	made   int
 	vacant []*berth
+
+	wakers  []*turn // that have an heir; no more than there are slots
+	wills   uint64  // how often a guest has become an heir
+	looked  uint64  // wills when lookAtHeirs last ran
+	looking bool    // it will run
 }
 
 // sleeper is a turn's part. It is under s.mu, unless said otherwise.
@@ -57,6 +66,7 @@ type sleeper struct {
 	got    bool   // what it has been woken with
 	handed bool   // and that somebody has gone to sleep for it
 	member bool
+	late   bool    // it had its heir when heirs were last looked after
 	heir   *turn   // has been woken by this guest, and gets the slot once that parks
 	giver  *turn   // whose heir this guest is
 	thread uintptr // on which it has come out of a berth; zero without a slot
@@ -146,7 +156,31 @@ func (s *scheduler) bequeath(t *turn) bool {
 		return false
 	}
 	w.sleep.heir, t.sleep.giver = t, w
+	s.berths.wakers = append(s.berths.wakers, w)
+	if s.berths.wills++; !s.berths.looking {
+		s.berths.looking = true
+		time.AfterFunc(heirPatience, s.lookAtHeirs)
+	}
 	return true
+}
+
+// lookAtHeirs finds other slots for those that wait for too long. It runs as long as
+// there are new ones.
+func (s *scheduler) lookAtHeirs() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	again := s.berths.looked != s.berths.wills
+	s.berths.looked = s.berths.wills
+	for i := len(s.berths.wakers) - 1; i >= 0; i-- {
+		if t := s.berths.wakers[i]; t.sleep.late {
+			t.provide()
+		} else {
+			t.sleep.late, again = true, true
+		}
+	}
+	if s.berths.looking = again; again {
+		time.AfterFunc(heirPatience, s.lookAtHeirs)
+	}
 }
 
 // inherit takes the heir of a guest that leaves its slot. The caller holds s.mu.
@@ -166,7 +200,10 @@ func (t *turn) inherit() *turn {
 }
 
 func (t *turn) disinherit() {
-	t.sleep.heir.sleep.giver, t.sleep.heir = nil, nil
+	b := &t.s.berths
+	i := slices.Index(b.wakers, t)
+	b.wakers = slices.Delete(b.wakers, i, i+1)
+	t.sleep.heir.sleep.giver, t.sleep.heir, t.sleep.late = nil, nil, false
 }
 
 // breakPromise wakes the heir of a guest that has not parked.
@@ -263,6 +300,9 @@ func (s *scheduler) berth(t *turn) *berth {
 		return newBerth(s)
 	}
 	last := len(s.berths.vacant) - 1
+	if last < 0 {
+		return nil
+	}
 	b := s.berths.vacant[last]
 	s.berths.vacant[last] = nil
 	s.berths.vacant = s.berths.vacant[:last]
@@ -310,6 +350,8 @@ func (t *turn) checkOut() {
 	t.sleep.member = false
 	t.sleep.brief = 0
 	s.berths.made--
-	b.end = true
-	b.change()
+	if b != nil { // as ever
+		b.end = true
+		b.change()
+	}
 }

@@ -12,9 +12,15 @@ import (
 	"github.com/wasmpod/wasmpod/runtime/wasm"
 )
 
-// ring starts guests that pass a token on to one another, so many times each. The
-// one that gets it last has the next one wait for ever if it is not killed.
+// ring starts guests that pass a token on to one another, so many times each, and
+// calls each whenever one has got it.
 func ring(t *testing.T, e *wasm.Engine, guests, rounds int, each func(guest, round int)) []*wasm.Instance {
+	t.Helper()
+	return rings(t, e, guests, rounds, each, func(int, int) {})
+}
+
+// rings is ring that also calls after when it has been passed on.
+func rings(t *testing.T, e *wasm.Engine, guests, rounds int, each, after func(guest, round int)) []*wasm.Instance {
 	t.Helper()
 	m := compile(t, e, "host")
 	type place struct {
@@ -39,6 +45,7 @@ func ring(t *testing.T, e *wasm.Engine, guests, rounds int, each func(guest, rou
 				if who := out.who.Load(); who != nil {
 					(*who).Unpark()
 				}
+				after(n, round)
 			}
 			return 0
 		}))
@@ -86,6 +93,25 @@ func TestBerthsInABubble(t *testing.T) {
 			wantExit(t, i, wasm.Exit{Reason: wasm.ReasonCompleted})
 		}
 	})
+}
+
+// A guest that has always parked right after it has woken another, and then does not,
+// neither ends nor comes to a safepoint: the other one runs all the same.
+func TestHeirOfABusyGuest(t *testing.T) {
+	e := newEngine(t, wasm.Config{Slots: 2})
+	const when = 20_000
+	went := make(chan struct{})
+	for _, i := range rings(t, e, 2, when+2, func(guest, round int) {
+		if guest == 1 && round == when {
+			close(went)
+		}
+	}, func(guest, round int) {
+		if guest == 0 && round == when {
+			<-went
+		}
+	}) {
+		wantExit(t, i, wasm.Exit{Reason: wasm.ReasonCompleted})
+	}
 }
 
 // Guests are killed wherever they sleep, and also while they are to inherit a
