@@ -142,7 +142,7 @@ func TestOverlayLimits(t *testing.T) {
 		o := NewOverlay(OverlayConfig{Lower: lowerOf(t, image), Dir: t.TempDir(), Account: account})
 		c := newCaller(t, ProcessConfig{Root: overlayFS(o)})
 		c.names("d")
-		for i := range 3000 {
+		for i := range 1000 {
 			name := fmt.Sprint("d/", i)
 			c.want(0, "fd_close", c.create(name))
 			c.want(0, "path_rename", 3, name, 3, "d/a")
@@ -161,7 +161,7 @@ func TestOverlayLimits(t *testing.T) {
 func TestOverlayLargeDirectory(t *testing.T) {
 	entries := 100_000
 	if raceEnabled {
-		entries = 5000
+		entries = 2000
 	}
 	l := NewLower()
 	content := &LowerContent{Path: os.DevNull}

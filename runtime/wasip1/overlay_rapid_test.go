@@ -59,7 +59,11 @@ func TestOverlayLikeDirectory(t *testing.T) {
 			}
 		}
 		var fds []int
-		for i := range rapid.IntRange(10, 120).Draw(r, "operations") {
+		most := 120
+		if raceEnabled {
+			most = 20
+		}
+		for i := range rapid.IntRange(10, most).Draw(r, "operations") {
 			overlayStep(r, fmt.Sprint(i), &fds, both)
 		}
 		both("the whole tree", func(c *caller) string { return c.tree(".", 0) })

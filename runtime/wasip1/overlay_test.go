@@ -82,7 +82,10 @@ func TestOverlayLikeKernel(t *testing.T) {
 		t.Skipf("skipped: cannot build a host program: %v\n%s", err, out)
 	}
 	seeds := 100
-	if testing.Short() || raceEnabled {
+	switch {
+	case raceEnabled:
+		seeds = 4
+	case testing.Short():
 		seeds = 20
 	}
 	for seed := range seeds {
