@@ -42,7 +42,7 @@ const (
 	// spareBreather is how often while there is a slot to spare: Go has a processor
 	// of its own then, and with every breath it would wake that one up to look for
 	// work, and to take the guest away.
-	spareBreather = 2 * time.Millisecond
+	spareBreather = 5 * time.Millisecond
 	// longBreather is for guests that hand a slot to one another while another is
 	// free: to yield wakes a thread, which takes longer than a hundred turns.
 	longBreather = time.Millisecond
