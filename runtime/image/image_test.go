@@ -19,7 +19,7 @@ import (
 
 const someDigest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-func TestReferencesAreNormalised(t *testing.T) {
+func TestReferencesAreNormalisedIMG03(t *testing.T) {
 	for ref, want := range map[string]name{
 		"busybox":              {full: "docker.io/library/busybox:latest", repository: "docker.io/library/busybox"},
 		"xxx":                  {full: "docker.io/library/xxx:latest", repository: "docker.io/library/xxx"},
