@@ -42,16 +42,9 @@ func newRunDir(parent string, log *slog.Logger) (*runDir, error) {
 		if err != nil {
 			return nil, errors.Join(err, os.Remove(dir))
 		}
-		// A sweep may have run between the two steps, and removed lock and directory:
-		// the lock counts only while it is the file of that name.
+		// A sweep may have removed it before it was locked.
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, errors.Join(err, lock.Close())
-		}
-		if !isAt(lock, dir+".lock") {
-			if err := errors.Join(lock.Close(), removeIfThere(dir)); err != nil {
-				return nil, err
-			}
-			continue
 		}
 		return &runDir{path: dir, lock: lock}, nil
 	}
@@ -67,7 +60,9 @@ func isAt(f *os.File, name string) bool {
 	return err == nil && os.SameFile(have, there)
 }
 
-// lockFile takes an exclusive lock on a file, or fails at once.
+// lockFile takes an exclusive lock on a file, or fails with EWOULDBLOCK at once. The
+// lock counts only while it is on the file of that name: who had it before may have
+// removed that after it was opened here.
 func lockFile(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -75,6 +70,9 @@ func lockFile(name string) (*os.File, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(err, f.Close())
+	}
+	if !isAt(f, name) {
+		return nil, errors.Join(unix.EWOULDBLOCK, f.Close())
 	}
 	return f, nil
 }
@@ -93,7 +91,7 @@ func sweep(parent string, log *slog.Logger) {
 		dir := filepath.Join(parent, d.Name())
 		lock, err := lockFile(dir + ".lock")
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			continue // its owner runs
+			continue // its owner runs, or another process removes it
 		}
 		if err != nil {
 			log.Warn("leftovers of an ended process", "dir", dir, "error", err)
