@@ -104,7 +104,7 @@ func storageRun(t *testing.T, data, yaml string, look map[time.Duration]func(map
 	return text
 }
 
-func TestStorageRES30_TIME21(t *testing.T) {
+func TestStorageRES30_TIME21_VOL40(t *testing.T) {
 	module := wasmtest.BuildGo(t, storageGuest)
 	pod := func(name string, containers ...string) string {
 		return "---\napiVersion: v1\nkind: Pod\nmetadata: {name: " + name + "}\nspec:\n  restartPolicy: OnFailure\n" +
