@@ -312,18 +312,22 @@ func random(mib int) {
 // readdir fills a directory, and lists it: in order, from the middle, with
 // buffers too small for an entry, with cookies that were never given.
 func readdir(entries int) {
-	os.Mkdir("/r", 0o755)
+	dir := "/r"
+	if _, err := os.Stat("/v"); err == nil {
+		dir = "/v/r" // in the volume
+	}
+	os.Mkdir(dir, 0o755)
 	for i := range entries {
-		f, err := os.Create("/r/" + strings.Repeat("e", 100) + strconv.Itoa(i))
+		f, err := os.Create(dir + "/" + strings.Repeat("e", 100) + strconv.Itoa(i))
 		if err != nil {
 			fail(err)
 		}
 		f.Close()
 	}
-	if list, err := os.ReadDir("/r"); err != nil || len(list) != entries {
+	if list, err := os.ReadDir(dir); err != nil || len(list) != entries {
 		fail(fmt.Errorf("%d entries, want %d: %w", len(list), entries, err))
 	}
-	fd, err := syscall.Open("/r", syscall.O_RDONLY, 0)
+	fd, err := syscall.Open(dir, syscall.O_RDONLY, 0)
 	if err != nil {
 		fail(err)
 	}
