@@ -263,7 +263,7 @@ func (r *Runtime) startPod(pod *corev1.Pod) error {
 	if err := r.store.AddPod(pod); err != nil {
 		return err
 	}
-	if limitsStorage(pod) {
+	if lifecycle.LimitsStorage(pod) {
 		r.storage.Do(func() { r.tasks.Go(func() { r.watchStorage(r.ctx) }) })
 	}
 	config := podworker.Config{

@@ -266,6 +266,9 @@ func defaultPodResources(s *corev1.PodSpec) {
 	}
 }
 
+// PodLimits is the sum of the containers' limits, as RES-08 counts them.
+func PodLimits(s *corev1.PodSpec) corev1.ResourceList { return aggregate(s, limitsOf) }
+
 func requestsOf(c *corev1.Container) corev1.ResourceList { return c.Resources.Requests }
 func limitsOf(c *corev1.Container) corev1.ResourceList   { return c.Resources.Limits }
 
