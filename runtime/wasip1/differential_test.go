@@ -133,14 +133,7 @@ func TestLikeKernel(t *testing.T) {
 		t.Skip("skipped: errors are compared with Linux's")
 	}
 	guest := wasmtest.BuildC(t, cRandomFiles)
-	dir := t.TempDir()
-	source, native := filepath.Join(dir, "main.c"), filepath.Join(dir, "main")
-	if err := os.WriteFile(source, []byte(cRandomFiles), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("cc", "-D_GNU_SOURCE", "-o", native, source).CombinedOutput(); err != nil {
-		t.Skipf("skipped: cannot build a host program: %v\n%s", err, out)
-	}
+	native := buildNative(t, cRandomFiles)
 	seeds := 100
 	if testing.Short() {
 		seeds = 20
@@ -213,4 +206,21 @@ func runBuiltin(t *testing.T, path, root string, args ...string) result {
 		t.Fatal(err)
 	}
 	return result{code, stdout.String(), stderr.String()}
+}
+
+// buildNative compiles a C program for the host.
+func buildNative(t *testing.T, program string) string {
+	t.Helper()
+	dir := t.TempDir()
+	source, native := filepath.Join(dir, "main.c"), filepath.Join(dir, "main")
+	if err := os.WriteFile(source, []byte(program), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exec.LookPath("cc"); err != nil {
+		wasmtest.Missing(t, "no C compiler for programs of the host: %v", err)
+	}
+	if out, err := exec.Command("cc", "-D_GNU_SOURCE", "-o", native, source).CombinedOutput(); err != nil {
+		t.Fatalf("building a program of the host: %v\n%s", err, out)
+	}
+	return native
 }

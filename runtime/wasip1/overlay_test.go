@@ -73,14 +73,7 @@ func TestOverlayLikeKernel(t *testing.T) {
 		t.Skip("skipped: errors are compared with Linux's")
 	}
 	guest := wasmtest.BuildC(t, cRandomFiles)
-	dir := t.TempDir()
-	source, native := filepath.Join(dir, "main.c"), filepath.Join(dir, "main")
-	if err := os.WriteFile(source, []byte(cRandomFiles), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("cc", "-D_GNU_SOURCE", "-o", native, source).CombinedOutput(); err != nil {
-		t.Skipf("skipped: cannot build a host program: %v\n%s", err, out)
-	}
+	native := buildNative(t, cRandomFiles)
 	seeds := 100
 	switch {
 	case raceEnabled:

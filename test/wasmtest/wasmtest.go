@@ -69,10 +69,10 @@ func BuildC(t testing.TB, source string, flags ...string) string {
 	}
 	clang, err := exec.LookPath("clang")
 	if err != nil {
-		missing(t, "clang is not installed, so C guests cannot be built")
+		Missing(t, "clang is not installed, so C guests cannot be built")
 	}
 	if found, _ := filepath.Glob(filepath.Join(sysroot, "lib/wasm32-wasi*/libc.a")); len(found) == 0 {
-		missing(t, "there is no wasi-libc under %s (set WASI_SYSROOT), so C guests cannot be built", sysroot)
+		Missing(t, "there is no wasi-libc under %s (set WASI_SYSROOT), so C guests cannot be built", sysroot)
 	}
 	key := append([]string{"c", clang, sysroot, source}, flags...)
 	return build(t, key, true, func(dir, out string) *exec.Cmd {
@@ -114,14 +114,14 @@ func BuildWAT(t testing.TB, path string) string {
 func RequireWAT(t testing.TB) {
 	t.Helper()
 	if _, err := exec.LookPath("wat2wasm"); err != nil {
-		missing(t, "wat2wasm (package wabt) is not installed, so guests in text form cannot be assembled")
+		Missing(t, "wat2wasm (package wabt) is not installed, so guests in text form cannot be assembled")
 	}
 }
 
-// missing ends a test that needs a tool: skipped on somebody's machine, failed
-// where CI=true says that all tools are meant to be there, so that a test cannot
+// Missing ends a test that needs what this host lacks: skipped on somebody's machine, failed
+// where CI=true says that all is meant to be there, so that a test cannot
 // drop out unnoticed.
-func missing(t testing.TB, format string, args ...any) {
+func Missing(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf(format, args...)
