@@ -83,6 +83,34 @@ func BuildC(t testing.TB, source string, flags ...string) string {
 	}, file{"main.c", source})
 }
 
+// BuildAssemblyScript builds a program in AssemblyScript and returns the path of
+// the module. It skips the test where there is no asc in PATH, or none that has the
+// package @assemblyscript/wasi-shim beside it in node_modules, see [Missing].
+func BuildAssemblyScript(t testing.TB, source string) string {
+	t.Helper()
+	asc, err := exec.LookPath("asc")
+	if err == nil {
+		asc, err = filepath.EvalSymlinks(asc)
+	}
+	if err != nil {
+		Missing(t, "asc (npm's package assemblyscript) is not installed, so AssemblyScript guests cannot be built")
+	}
+	modules := filepath.Join(filepath.Dir(asc), "../..") // of assemblyscript/bin
+	const shim = "@assemblyscript/wasi-shim/asconfig.json"
+	if _, err := os.Stat(filepath.Join(modules, shim)); err != nil {
+		Missing(t, "npm's package @assemblyscript/wasi-shim is not installed beside asc: %v", err)
+	}
+	return build(t, []string{"asc", asc, source}, true, func(dir, out string) *exec.Cmd {
+		// asc looks for packages in the program's own directory.
+		if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
+			t.Error(err)
+		}
+		cmd := exec.Command(asc, "main.ts", "--config", "node_modules/"+shim, "-o", out)
+		cmd.Dir = dir
+		return cmd
+	}, file{"main.ts", source})
+}
+
 // BuildWAT assembles a guest in the text format and returns the path of the
 // module, which keeps the source's names. path is a file or, if it begins with a
 // parenthesis or a comment, the text itself. It skips the test where there is no
