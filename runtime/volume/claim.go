@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -69,54 +70,47 @@ func (m *Manager) giveToGroup(ctx context.Context, base *os.Root, dir string, po
 	if group == nil || readOnly {
 		return nil
 	}
-	if policy := pod.Spec.SecurityContext.FSGroupChangePolicy; policy != nil && *policy == corev1.FSGroupChangeOnRootMismatch {
-		if info, err := base.Lstat(dir); err == nil && groupMatches(info, *group) {
-			return nil
-		}
-	}
-	root, err := base.OpenRoot(dir)
+	top, err := base.Open(dir)
 	if err != nil {
 		return err
 	}
-	defer root.Close()
-	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case errors.Is(err, fs.ErrNotExist):
-			return nil // gone meanwhile: another pod has it, too
-		case err != nil:
-			return err
+	defer top.Close()
+	fd, err := openDirAt(int(top.Fd()), ".")
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	if policy := pod.Spec.SecurityContext.FSGroupChangePolicy; policy != nil && *policy == corev1.FSGroupChangeOnRootMismatch {
+		if mode := groupMode(uint32(st.Mode)); int64(st.Gid) == *group && mode == uint32(st.Mode) {
+			unix.Close(fd)
+			return nil
 		}
-		if err := ignoreMissing(chown(root, name, *group)); err != nil {
-			return err
+	}
+	give := func(fd int, name string, st *unix.Stat_t) error {
+		err := chownAt(fd, name, *group)
+		if err == nil && st.Mode&unix.S_IFMT != unix.S_IFLNK {
+			err = chmodAt(fd, name, groupMode(uint32(st.Mode))&0o7777)
 		}
-		info, err := d.Info()
-		if err != nil || info.Mode()&os.ModeSymlink != 0 {
-			return ignoreMissing(err)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // gone meanwhile: another pod has it, too
+			return fmt.Errorf("give %q to the group %d: %w", name, *group, err)
 		}
-		return ignoreMissing(root.Chmod(name, groupMode(info)))
-	})
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return err
+	if err := walkTree(ctx, fd, give); err != nil {
+		return err
+	}
+	// Last: who sees it done may believe that it has been done for all (OnRootMismatch).
+	return give(int(top.Fd()), ".", &st)
 }
 
 // groupMode is the mode of a file that belongs to an fsGroup.
-func groupMode(info fs.FileInfo) os.FileMode {
-	mode := info.Mode() & (os.ModePerm | os.ModeSetgid | os.ModeSetuid | os.ModeSticky)
-	if info.IsDir() {
-		return mode | os.ModeSetgid | 0o770
+func groupMode(mode uint32) uint32 {
+	if mode&unix.S_IFMT == unix.S_IFDIR {
+		return mode | unix.S_ISGID | 0o770
 	}
 	return mode | 0o660
-}
-
-func groupMatches(info fs.FileInfo, group int64) bool {
-	gid, ok := groupOf(info)
-	mode := groupMode(info)
-	return ok && int64(gid) == group && info.Mode()&mode == mode
 }

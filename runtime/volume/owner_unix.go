@@ -4,9 +4,7 @@ package volume
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,10 +22,34 @@ func noteGroup(root *os.Root, name string, group int64) {
 	_ = unix.Fsetxattr(int(f.Fd()), ownerAttribute, fmt.Appendf(nil, "0:%d", group), 0)
 }
 
-func groupOf(info fs.FileInfo) (gid uint32, ok bool) {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, false
+// chownAt is chown for a name in an open directory.
+func chownAt(fd int, name string, group int64) error {
+	err := unix.Fchownat(fd, name, -1, int(group), unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.EPERM || err == unix.EOPNOTSUPP || err == unix.EINVAL {
+		if f, err := openAny(fd, name); err == nil {
+			_ = unix.Fsetxattr(f, ownerAttribute, fmt.Appendf(nil, "0:%d", group), 0)
+			unix.Close(f)
+		}
+		return nil
 	}
-	return st.Gid, true
+	return err
+}
+
+// chmodAt changes the mode of a name in an open directory, and of nothing that a link
+// of that name leads to.
+func chmodAt(fd int, name string, mode uint32) error {
+	err := unix.Fchmodat(fd, name, mode, unix.AT_SYMLINK_NOFOLLOW)
+	if err != unix.EOPNOTSUPP {
+		return err
+	}
+	f, err := openAny(fd, name) // Linux before 6.6
+	if err != nil {
+		return err
+	}
+	defer unix.Close(f)
+	return unix.Fchmod(f, mode)
+}
+
+func openAny(fd int, name string) (int, error) {
+	return unix.Openat(fd, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
