@@ -47,6 +47,14 @@ func TestPolicy(t *testing.T) {
 		{"0.0.0.0/0", "tcp", "169.254.169.254:80", false},
 		{"::/0", "tcp", "[::1]:80", false},
 		{"[::1]:80", "tcp", "[::1]:80", true},
+		{"::/10", "tcp", "[::1]:80", false},
+		{"64:ff9b::/96", "tcp", "[64:ff9b::a9fe:a9fe]:80", false},
+		{"64:ff9b::/96", "tcp", "[64:ff9b::c000:201]:80", true},
+		{"64:ff9b::a9fe:0/112", "tcp", "[64:ff9b::a9fe:a9fe]:80", true},
+		{"2002::/16", "tcp", "[2002:7f00:1::1]:80", false},
+		{"2002:7f00::/24", "tcp", "[2002:7f00:1::1]:80", true},
+		{"224.0.0.0/4", "udp", "224.0.0.251:5353", true},
+		{"ff00::/8", "udp", "[ff02::fb]:5353", true},
 	} {
 		p, err := Parse(c.policy)
 		if err != nil {
@@ -79,7 +87,7 @@ func FuzzParse(f *testing.F) {
 			}
 			named := false
 			for _, r := range p.rules {
-				named = named || isHost(r.block.Addr()) && r.block.Bits() >= 8
+				named = named || namesHost(r.block)
 			}
 			if !named {
 				t.Errorf("%q reaches %s", text, to)

@@ -136,7 +136,7 @@ func (p Policy) Allows(network string, to netip.AddrPort) bool {
 	addr := to.Addr().Unmap().WithZone("")
 	for _, r := range p.rules {
 		if r.block.Contains(addr) && to.Port() >= r.low && to.Port() <= r.high &&
-			(r.network == "" || r.network == network) && (!isHost(addr) || isHost(r.block.Addr()) && specific(r.block)) {
+			(r.network == "" || r.network == network) && (!isHost(addr) || namesHost(r.block)) {
 			return true
 		}
 	}
@@ -167,14 +167,6 @@ func isHost(addr netip.Addr) bool {
 
 var (
 	broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
-	// embedding are IPv4-compatible, NAT64 and 6to4 addresses.
+	// embedding are IPv4-compatible, NAT64 and 6to4 addresses; the IPv4 address follows.
 	embedding = []netip.Prefix{netip.MustParsePrefix("::/96"), netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("2002::/16")}
 )
-
-// specific reports whether a block is no wider than a range of the host's.
-func specific(block netip.Prefix) bool {
-	if block.Addr().Is4() {
-		return block.Bits() >= 8
-	}
-	return block.Bits() >= 10
-}
