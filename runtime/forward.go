@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -131,8 +133,8 @@ type Forward struct {
 // OpenForward listens for a pod. ports are as kubectl takes them: "8888:8080",
 // "8080" for the same on both sides, ":8080" for any port of the host; a port of the
 // pod may be one of its names. addresses are IPs of the host, or localhost, which is
-// the default and stands for 127.0.0.1 and ::1, of which one is enough. What kubectl
-// prints goes to out, a line a Write (EXEC-05).
+// the default and stands for 127.0.0.1 and ::1, of which one is enough; all others are
+// to be had. What kubectl prints goes to out, a line a Write (EXEC-05).
 func (r *Runtime) OpenForward(pod types.UID, addresses, ports []string, out io.Writer) (*Forward, error) {
 	s, err := r.forwardable(pod)
 	if err != nil {
@@ -205,32 +207,50 @@ func namedPort(pod *corev1.Pod, name string) uint64 {
 	return 0
 }
 
-// listen opens the listeners of one port.
-func (f *Forward) listen(addresses []string, local, remote uint16) error {
-	var errs []error
-	opened := 0
+// parseAddresses reads the addresses to listen at. Of those that stand for localhost
+// one is enough; all others are to be had.
+func parseAddresses(addresses []string) (localhost, others []string, err error) {
 	for _, address := range addresses {
-		ips := []string{address}
-		if address == "localhost" {
-			ips = []string{"127.0.0.1", "::1"}
-		}
-		for _, ip := range ips {
-			if net.ParseIP(ip) == nil {
-				errs = append(errs, fmt.Errorf("%s is not a valid IP", ip))
-				continue
-			}
-			l, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(int(local))))
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			opened++
-			local = uint16(l.Addr().(*net.TCPAddr).Port) // the same for all addresses
-			f.listeners, f.remote = append(f.listeners, l), append(f.remote, remote)
-			f.say("Forwarding from %s -> %d", l.Addr(), remote)
+		switch {
+		case address == "localhost":
+			localhost = []string{"127.0.0.1", "::1"}
+		case net.ParseIP(address) == nil:
+			return nil, nil, fmt.Errorf("%s is not a valid IP", address)
+		case !slices.Contains(others, address):
+			others = append(others, address)
 		}
 	}
-	if opened == 0 {
+	others = slices.DeleteFunc(others, func(ip string) bool { return slices.Contains(localhost, ip) })
+	return localhost, others, nil
+}
+
+// listen opens the listeners of one port.
+func (f *Forward) listen(addresses []string, local, remote uint16) error {
+	localhost, others, err := parseAddresses(addresses)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	try := func(ip string) {
+		l, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(int(local))))
+		if err != nil {
+			errs = append(errs, err)
+			return
+		}
+		local = uint16(l.Addr().(*net.TCPAddr).Port) // the same for all addresses
+		f.listeners, f.remote = append(f.listeners, l), append(f.remote, remote)
+		f.say("Forwarding from %s -> %d", l.Addr(), remote)
+	}
+	for _, ip := range localhost {
+		try(ip)
+	}
+	if len(errs) < len(localhost) {
+		errs = nil
+	}
+	for _, ip := range others {
+		try(ip)
+	}
+	if len(errs) > 0 {
 		return fmt.Errorf("unable to listen on port %d: %w", local, errors.Join(errs...))
 	}
 	return nil
@@ -246,11 +266,22 @@ func (f *Forward) say(format string, args ...any) {
 }
 
 func (f *Forward) accept(l net.Listener, remote uint16) {
-	for {
+	for delay := time.Duration(0); ; {
 		conn, err := l.Accept()
 		if err != nil {
-			return // closed
+			if f.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second) // out of file descriptors, say
+			f.say("error accepting a connection for %d: %v", remote, err)
+			select {
+			case <-time.After(delay):
+				continue
+			case <-f.ctx.Done():
+				return
+			}
 		}
+		delay = 0
 		select {
 		case f.places <- struct{}{}:
 		case <-f.ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,5 +183,74 @@ func TestParseForward(t *testing.T) {
 				t.Errorf("%v, want %s", err, tt.reason)
 			}
 		})
+	}
+}
+
+func TestForwardAddressesEXEC05(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := uint16(taken.Addr().(*net.TCPAddr).Port)
+	for _, tt := range []struct {
+		addresses []string
+		want      string
+	}{
+		{[]string{"127.0.0.1"}, "unable to listen on port"},
+		{[]string{"::1", "127.0.0.1"}, "unable to listen on port"},       // one that was named cannot be had
+		{[]string{"127.0.0.1", "no-ip"}, "no-ip is not a valid IP"},      // before any is bound
+		{[]string{"localhost", "256.0.0.1"}, "256.0.0.1 is not a valid"}, // though localhost can be had
+	} {
+		f := &Forward{}
+		err := f.listen(tt.addresses, port, 80)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q: %v, want %s", tt.addresses, err, tt.want)
+		}
+		for _, l := range f.listeners {
+			l.Close()
+		}
+	}
+}
+
+// flaky is a listener that fails once before it accepts.
+type flaky struct {
+	net.Listener
+	failed bool
+}
+
+func (l *flaky) Accept() (net.Conn, error) {
+	if !l.failed {
+		l.failed = true
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+// A process that has run out of descriptors for a moment goes on listening.
+func TestForwardGoesOnAcceptingEXEC05(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := echo("127.0.0.1:8080")
+	f := &Forward{sandbox: s, places: make(chan struct{}, 1), listeners: []net.Listener{&flaky{Listener: inner}}, remote: []uint16{8080}}
+	f.ctx, f.cancel = context.WithCancel(t.Context())
+	defer f.Close()
+	f.serving.Go(func() { f.accept(f.listeners[0], 8080) })
+	c, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 5)
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
+		t.Errorf("%q, %v", b, err)
 	}
 }

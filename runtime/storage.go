@@ -10,6 +10,7 @@ import (
 
 	"github.com/wasmpod/wasmpod/runtime/lifecycle"
 	"github.com/wasmpod/wasmpod/runtime/logs"
+	"github.com/wasmpod/wasmpod/runtime/podworker"
 	"github.com/wasmpod/wasmpod/runtime/volume"
 )
 
@@ -60,14 +61,15 @@ func (r *Runtime) checkStorage(ctx context.Context, pod *corev1.Pod) {
 	if w == nil || pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return
 	}
-	if message := lifecycle.StorageEviction(pod, r.storageOf(ctx, pod)); message != "" && ctx.Err() == nil {
+	if message := lifecycle.StorageEviction(pod, r.storageOf(ctx, pod, w)); message != "" && ctx.Err() == nil {
 		w.Evict(evictionGrace, message)
 		r.events.Evicted("ephemeralstorage")
 	}
 }
 
-// storageOf measures. What cannot be measured counts as far as it was seen.
-func (r *Runtime) storageOf(ctx context.Context, pod *corev1.Pod) lifecycle.StorageUsage {
+// storageOf measures what a pod keeps, which w runs. What cannot be measured counts as
+// far as it was seen.
+func (r *Runtime) storageOf(ctx context.Context, pod *corev1.Pod, w *podworker.Worker) lifecycle.StorageUsage {
 	u := lifecycle.StorageUsage{EmptyDirs: map[string]int64{}, Containers: map[string]int64{}}
 	note := func(err error) {
 		if err != nil && ctx.Err() == nil {
@@ -86,7 +88,6 @@ func (r *Runtime) storageOf(ctx context.Context, pod *corev1.Pod) lifecycle.Stor
 			u.Volumes += bytes
 		}
 	}
-	w := r.worker(pod.UID)
 	for ref, c := range w.Live() {
 		u.Containers[ref.Name] += max(0, c.Usage().FileBytes)
 	}
