@@ -10,6 +10,8 @@
 //	<parent>/wasmpod-<id>/kubepods/burstable/pod<uid>
 //	<parent>/wasmpod-<id>/kubepods/besteffort/pod<uid>
 //
+// or, with [Config.Bare], is one group of v2 for the process, without controllers.
+//
 // # What is touched
 //
 // Nothing that this package has not made, with one exception: on v2 it enables

@@ -36,6 +36,9 @@ type Config struct {
 	State string
 	// PID is the process that the wall is built around; 0 is none.
 	PID int
+	// Bare makes one group in the v2 hierarchy and nothing else: no controller is
+	// enabled and no pod has a group. Programs of BPF can be attached to it.
+	Bare bool
 	// Host is what Detect returns, if nil.
 	Host *Host
 	Log  *slog.Logger
@@ -87,6 +90,9 @@ func Open(cfg Config) (_ *Manager, err error) {
 	parents := make(map[string]string)
 	var absent []error
 	for hierarchy := range m.host.mounts {
+		if cfg.Bare && hierarchy != unified {
+			continue
+		}
 		dir, err := m.host.parent(hierarchy, cfg.Parent)
 		if err != nil {
 			absent = append(absent, err)
@@ -95,6 +101,9 @@ func Open(cfg Config) (_ *Manager, err error) {
 		parents[hierarchy], dirs[hierarchy] = dir, filepath.Join(dir, name)
 	}
 	if len(dirs) == 0 {
+		if len(absent) == 0 {
+			absent = append(absent, fmt.Errorf("%w: no cgroup v2 hierarchy is mounted", ErrNotSupported))
+		}
 		return nil, errors.Join(absent...)
 	}
 	if m.record, err = newRecord(cfg.State, name, slices.Collect(maps.Values(dirs))); err != nil {
@@ -109,6 +118,10 @@ func Open(cfg Config) (_ *Manager, err error) {
 	if err := m.top.make(); err != nil {
 		return nil, err
 	}
+	if cfg.Bare {
+		m.pods, m.shared = m.top, m.top
+		return m, m.enter(cfg.PID)
+	}
 	if m.pods, err = m.top.child("kubepods"); err != nil {
 		return nil, err
 	}
@@ -117,10 +130,8 @@ func Open(cfg Config) (_ *Manager, err error) {
 	}
 	// A group with processes cannot have controllers for its children, and the
 	// parent may be the one we are in: so first the process, then the controllers.
-	if cfg.PID != 0 {
-		if err := m.enter(cfg.PID); err != nil {
-			return nil, err
-		}
+	if err := m.enter(cfg.PID); err != nil {
+		return nil, err
 	}
 	if parent, ok := parents[unified]; ok {
 		for _, dir := range []string{parent, m.top.dirs[unified], m.pods.dirs[unified]} {
@@ -146,8 +157,11 @@ func explain(err error, parent string) error {
 	return err
 }
 
-// enter moves the process, and remembers where it was.
+// enter moves the process, if there is one, and remembers where it was.
 func (m *Manager) enter(pid int) error {
+	if pid == 0 {
+		return nil
+	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return err

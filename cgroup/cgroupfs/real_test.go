@@ -446,3 +446,33 @@ func TestPathsThatVanish(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestBareGroup(t *testing.T) {
+	parent, h := own(t)
+	if _, ok := h.mounts[unified]; !ok {
+		t.Skip("no cgroup v2 hierarchy")
+	}
+	cmd := burn(t)
+	before := groupsOf(t, cmd.Process.Pid)
+	m := open(t, Config{Parent: parent, State: t.TempDir(), PID: cmd.Process.Pid, Bare: true})
+	if got, err := os.ReadFile(filepath.Join(m.Unified(), "cgroup.procs")); err != nil || strings.TrimSpace(string(got)) != strconv.Itoa(cmd.Process.Pid) {
+		t.Errorf("in the group are %q, %v", got, err)
+	}
+	if on := words(m.Unified(), "cgroup.subtree_control"); len(on) > 0 {
+		t.Errorf("controllers are enabled: %v", on)
+	}
+	for hierarchy, group := range h.mounts {
+		if found, _ := filepath.Glob(filepath.Join(group.point, filepath.Base(m.Unified()))); hierarchy != unified && len(found) > 0 {
+			t.Errorf("there is a group of v1, too: %v", found)
+		}
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after := groupsOf(t, cmd.Process.Pid); after != before {
+		t.Errorf("the process was in\n%sand is in\n%s", before, after)
+	}
+	if _, err := os.Stat(m.Unified()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the group is still there: %v", err)
+	}
+}
