@@ -15,6 +15,8 @@ import (
 // MemoryGroup is a group of the hierarchy that has the memory controller.
 type MemoryGroup struct {
 	Dir string `json:"dir"`
+	// Path is as /proc/self/cgroup writes it.
+	Path string `json:"path"`
 	// ID is what the kernel knows it by: nobody else has it as long as the machine
 	// runs.
 	ID uint64 `json:"id"`
@@ -32,34 +34,35 @@ func (h Host) MemoryGroups() ([]MemoryGroup, error) {
 		return nil, err
 	}
 	var groups []MemoryGroup
-	for point := h.mounts[hierarchy].point; ; dir = filepath.Dir(dir) {
-		g, err := memoryGroup(dir)
+	for m := h.mounts[hierarchy]; ; dir = filepath.Dir(dir) {
+		id, err := idOf(dir)
 		if err != nil {
 			return nil, err
 		}
-		if groups = append(groups, g); dir == point || len(dir) <= len(point) {
+		groups = append(groups, MemoryGroup{dir, filepath.Join(m.root, strings.TrimPrefix(dir, m.point)), id})
+		if len(dir) <= len(m.point) {
 			return groups, nil
 		}
 	}
 }
 
-func memoryGroup(dir string) (MemoryGroup, error) {
+func idOf(dir string) (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
-		return MemoryGroup{}, &os.PathError{Op: "stat", Path: dir, Err: err}
+		return 0, &os.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	return MemoryGroup{dir, st.Ino}, nil
+	return st.Ino, nil
 }
 
 // OOMKills is how many processes of the group itself the kernel has killed for want
 // of memory, and never fewer than before. It fails if the group is gone, or if
 // another one has its place.
 func (g MemoryGroup) OOMKills() (uint64, error) {
-	now, err := memoryGroup(g.Dir)
+	id, err := idOf(g.Dir)
 	if err != nil {
 		return 0, err
 	}
-	if now != g {
+	if id != g.ID {
 		return 0, fmt.Errorf("%s is another group by now: %w", g.Dir, os.ErrNotExist)
 	}
 	for _, file := range []string{"memory.events.local", "memory.oom_control"} {
@@ -85,14 +88,4 @@ func (g MemoryGroup) Limit() int64 {
 		}
 	}
 	return 0
-}
-
-// String is its path below the mount, as far as that can be told.
-func (g MemoryGroup) String() string {
-	for _, root := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
-		if rest, ok := strings.CutPrefix(g.Dir, root); ok && (rest == "" || rest[0] == '/') {
-			return "/" + strings.TrimPrefix(rest, "/")
-		}
-	}
-	return g.Dir
 }

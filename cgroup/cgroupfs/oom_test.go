@@ -32,7 +32,7 @@ func TestMemoryGroups(t *testing.T) {
 		t.Fatal(err)
 	}
 	// pod, burstable, kubepods, ours, its parent, the root
-	if len(groups) != 6 || groups[0].Dir != dir || groups[3].Dir != m.top.dirs[hierarchy] || groups[5].Dir != h.mounts[hierarchy].point {
+	if len(groups) != 6 || groups[0].Dir != dir || groups[3].Dir != m.top.dirs[hierarchy] || groups[5].Dir != h.mounts[hierarchy].point || groups[4].Path != parent {
 		t.Fatalf("%v", groups)
 	}
 	g := groups[0]
