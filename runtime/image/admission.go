@@ -72,7 +72,27 @@ func (s *Service) admit(ctx context.Context, r Request, img Image) error {
 		s.imports[img.Module] = imports
 		s.mu.Unlock()
 	}
-	denied := s.cfg.Imports.denied(r.Namespace, imports)
+	if err := s.compare(r.Namespace, imports); err != nil {
+		return inspectError(r.Ref, err)
+	}
+	return nil
+}
+
+// Admit compares what a module imports with what the namespace may: one that a command
+// is to be run from, out of whatever file of a container.
+func (s *Service) Admit(namespace string, module []byte) error {
+	if len(s.cfg.Imports) == 0 {
+		return nil
+	}
+	info, err := parseModule(module)
+	if err != nil {
+		return err
+	}
+	return s.compare(namespace, info.Imports)
+}
+
+func (s *Service) compare(namespace string, imports []string) error {
+	denied := s.cfg.Imports.denied(namespace, imports)
 	if len(denied) == 0 {
 		return nil
 	}
@@ -81,6 +101,6 @@ func (s *Service) admit(ctx context.Context, r Request, img Image) error {
 	if n := len(denied) - most; n > 0 {
 		denied, rest = denied[:most], fmt.Sprintf(" and %d more", n)
 	}
-	return inspectError(r.Ref, fmt.Errorf("its module imports %s%s, which the namespace %q does not allow (--allowed-imports)",
-		clip(strings.ToValidUTF8(strings.Join(denied, ", "), "\ufffd")), rest, r.Namespace))
+	return fmt.Errorf("its module imports %s%s, which the namespace %q does not allow (--allowed-imports)",
+		clip(strings.ToValidUTF8(strings.Join(denied, ", "), "\ufffd")), rest, namespace)
 }

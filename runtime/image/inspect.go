@@ -33,6 +33,8 @@ type inspection struct {
 	// noModule is why nothing in it can be started: then it is of use as a volume
 	// only.
 	noModule error
+	// volume: it is looked at as one, and entry stands for nothing; see VolumeRoot.
+	volume bool
 }
 
 // entry is where an image keeps its entry module.

@@ -18,8 +18,8 @@ import (
 // and stay where they are until Close, whatever becomes of the image. Nobody may
 // write to them.
 type Root struct {
-	// Files has directories before what is in them. The entry module is left out,
-	// as are devices, pipes and sockets.
+	// Files has directories before what is in them. The entry module is left out, but
+	// see VolumeRoot, as are devices, pipes and sockets.
 	Files []RootFile
 	// Shared says that the contents lie in the store. Otherwise they were copied
 	// for this Root alone.
@@ -63,7 +63,11 @@ func (s *Service) Root(ctx context.Context, img Image, copies string) (*Root, er
 	if err != nil {
 		return nil, err
 	}
-	if ins, ok := c.(*inspection); ok {
+	return s.root(ctx, c, img, copies)
+}
+
+func (s *Service) root(ctx context.Context, c content, img Image, copies string) (*Root, error) {
+	if ins, ok := c.(*inspection); ok && !ins.hasRaw() {
 		r, err := ins.root(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("unpack image %q: %w", img.Ref, err)
@@ -72,7 +76,7 @@ func (s *Service) Root(ctx context.Context, img Image, copies string) (*Root, er
 			return r, nil
 		}
 	}
-	if err := s.Unpack(ctx, img, copies); err != nil {
+	if err := s.unpack(ctx, c, img, copies); err != nil {
 		return nil, err
 	}
 	r, err := copiedRoot(copies)

@@ -26,6 +26,10 @@ func (s *Service) Unpack(ctx context.Context, img Image, dir string) (err error)
 	if err != nil {
 		return err
 	}
+	return s.unpack(ctx, c, img, dir)
+}
+
+func (s *Service) unpack(ctx context.Context, c content, img Image, dir string) (err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("unpack image %q: %w", img.Ref, err)
 	}
@@ -146,6 +150,9 @@ func (ins *inspection) unpack(ctx context.Context, u *unpacker) error {
 		}
 	}
 	u.dirs = append(u.dirs, unpackedDir{".", t.root.mode, t.root.mtime})
+	if ins.volume {
+		return ins.unpackRaw(ctx, u)
+	}
 	return nil
 }
 

@@ -1,7 +1,9 @@
 package image
 
 import (
+	"bytes"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -27,7 +29,11 @@ func TestImageVolume(t *testing.T) {
 	_, _, err = s.Ensure(t.Context(), Request{Ref: "other:1", Policy: corev1.PullNever, Volume: true})
 	wantError(t, err, ReasonErrImageNeverPull, "")
 
-	_, files, err := s.VolumeRoot(t.Context(), "files:1", t.TempDir())
+	img, err = s.VolumeImage(t.Context(), "files:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := s.VolumeRoot(t.Context(), img, t.TempDir())
 	if err != nil || !files.Shared {
 		t.Fatalf("%+v, %v", files, err)
 	}
@@ -80,5 +86,77 @@ func TestImageVolume(t *testing.T) {
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("the layer is still there: %v", err)
+	}
+}
+
+// VOL-40: the module that a container of the image would be started from is a file of
+// the volume, whatever form the image has.
+func TestImageVolumeOfModules(t *testing.T) {
+	s, root := store(t)
+	add(t, root, "docker.io/library/compat:1", foreign{
+		layers: [][]byte{tarOf(t, record{name: "app.wasm", body: string(wasm("compat"))}, record{name: "etc/a", body: "a"})},
+	})
+	etc := t.TempDir()
+	write(t, filepath.Join(etc, "a"), []byte("a"))
+	build(t, s, BuildSpec{Refs: []string{"built:1"}, ModuleReader: bytes.NewReader(wasm("built")), Files: []File{{Host: etc, Guest: "/etc"}}})
+	build(t, s, BuildSpec{Refs: []string{"artifact:1"}, ModuleReader: bytes.NewReader(wasm("artifact")), Form: FormArtifact})
+	local := t.TempDir()
+	write(t, filepath.Join(local, "local.wasm"), wasm("local"))
+	write(t, filepath.Join(local, "text"), []byte("text"))
+
+	for _, tt := range []struct {
+		ref, module, content, files string
+	}{
+		{"compat:1", "app.wasm", "compat", "app.wasm etc etc/a"},
+		{"built:1", "", "built", ""},
+		{"artifact:1", "", "artifact", ""},
+		{filepath.Join(local, "local.wasm"), "local.wasm", "local", "local.wasm"},
+		{local, "local.wasm", "local", "local.wasm text"},
+	} {
+		t.Run("VOL-40 "+filepath.Base(tt.ref), func(t *testing.T) {
+			img, err := s.VolumeImage(t.Context(), tt.ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files, err := s.VolumeRoot(t.Context(), img, filepath.Join(t.TempDir(), "copies"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer files.Close()
+			var names []string
+			found := ""
+			for _, f := range files.Files {
+				if f.Name != "" {
+					names = append(names, f.Name)
+				}
+				if f.Content == nil {
+					continue
+				}
+				b, err := os.ReadFile(f.Content.Path)
+				if err != nil || f.Content.Check() != nil {
+					t.Fatal(f.Name, err)
+				}
+				if bytes.Equal(b, wasm(tt.content)) {
+					found = f.Name
+				}
+			}
+			if found == "" || tt.module != "" && found != tt.module {
+				t.Errorf("the module is %q of %q", found, names)
+			}
+			if tt.files != "" && strings.Join(names, " ") != tt.files {
+				t.Errorf("files %q, want %s", names, tt.files)
+			}
+			// What starts from the image does not see it, as before.
+			root, err := s.Root(t.Context(), img, filepath.Join(t.TempDir(), "copies"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer root.Close()
+			for _, f := range root.Files {
+				if f.Name == found {
+					t.Errorf("a container sees %q, too", found)
+				}
+			}
+		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/wasmpod/wasmpod/runtime/container"
+	"github.com/wasmpod/wasmpod/runtime/image"
 	"github.com/wasmpod/wasmpod/runtime/sandbox"
 	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
@@ -26,6 +27,42 @@ func command(t *testing.T, c sandbox.Container, args ...string) (int32, string, 
 	var out bytes.Buffer
 	code, err := c.Exec(t.Context(), sandbox.ExecConfig{Command: args, Stdout: &out, Stderr: &out, Prompt: true})
 	return code, out.String(), err
+}
+
+// What a namespace's modules may import goes for commands, too.
+func TestExecOfWhatMayNotBeImported(t *testing.T) {
+	n := sharedNode(t)
+	pod, _, c := sleeping(t, n)
+	dir, _ := n.volumes.Path(pod.UID, "v")
+	module, err := os.ReadFile(n.module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/tool.wasm", module, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ allowed, want string }{
+		{"ns=wasi_snapshot_preview1.*", ""},
+		{"other=-", ""},
+		{"ns=wasi_snapshot_preview1.fd_*", `exec /data/tool.wasm: its module imports wasi_snapshot_preview1.args_get, `},
+	} {
+		policy, err := image.ParseImportPolicy([]string{tt.allowed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		images, err := image.Open(image.Config{Imports: policy})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := c.(*guest)
+		g.programs.release()
+		g.sandbox.cfg.Images = images
+		_, _, err = command(t, c, "/data/tool.wasm", "print hi")
+		var execErr *sandbox.ExecError
+		if tt.want == "" && err != nil || tt.want != "" && (!errors.As(err, &execErr) || execErr.Code != 126 || !strings.HasPrefix(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", tt.allowed, err, tt.want)
+		}
+	}
 }
 
 // sleeping is a pod whose container sleeps, with an emptyDir at /data.

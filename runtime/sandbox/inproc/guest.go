@@ -125,7 +125,9 @@ func (g *guest) create(ctx context.Context) error {
 		return err
 	}
 	img := image.Image{Ref: g.config.ImageRef, ID: g.config.ImageID, Module: g.config.Module}
-	root, letGo, err := g.sandbox.roots.acquire(ctx, cfg.Images, img, filepath.Join(g.dir, "image"))
+	root, letGo, err := g.sandbox.roots.acquire(img.ID, func() (*image.Root, error) {
+		return cfg.Images.Root(ctx, img, filepath.Join(g.dir, "image"))
+	})
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,9 @@ func (g *guest) load(ctx context.Context, f *wasip1.File) (_ *wasm.Module, inter
 	if !bytes.HasPrefix(head, []byte("\x00asm\x01\x00\x00\x00")) {
 		return nil, nil, errFormat
 	}
-	m, err := g.programs.module(ctx, g.sandbox.cfg.Engine, f.ID(), io.NewSectionReader(f, 0, maxProgram+1))
+	m, err := g.programs.module(ctx, g.sandbox.cfg.Engine, f.ID(), io.NewSectionReader(f, 0, maxProgram+1), func(module []byte) error {
+		return g.sandbox.cfg.Images.Admit(g.config.Pod.Namespace, module)
+	})
 	return m, nil, err
 }
 
@@ -166,9 +168,9 @@ type loaded struct {
 	module *wasm.Module
 }
 
-// module compiles the module in a file, by the digest of its content. The caller
-// releases it.
-func (p *programs) module(ctx context.Context, engine *wasm.Engine, id wasip1.FileID, r io.Reader) (*wasm.Module, error) {
+// module compiles the module in a file, by the digest of its content, if admit has
+// nothing against it. The caller releases it.
+func (p *programs) module(ctx context.Context, engine *wasm.Engine, id wasip1.FileID, r io.Reader, admit func([]byte) error) (*wasm.Module, error) {
 	p.mu.Lock()
 	for _, l := range p.list {
 		if l.id == id {
@@ -180,6 +182,9 @@ func (p *programs) module(ctx context.Context, engine *wasm.Engine, id wasip1.Fi
 	}
 	p.mu.Unlock()
 	b, err := readProgram(r)
+	if err == nil {
+		err = admit(b)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 // many they are. The zero value is ready.
 type roots struct {
 	mu     sync.Mutex
-	images map[string]*imageRoot // by ID, those whose contents lie in the store
+	images map[string]*imageRoot // by key, those whose contents lie in the store
 }
 
 // imageRoot is one of them.
@@ -29,17 +29,17 @@ type imageRoot struct {
 	ready sync.Mutex // held by whoever makes it
 }
 
-// acquire returns the files of an image; copies is where they are copied to if
-// they lie in no store. The caller releases them.
-func (r *roots) acquire(ctx context.Context, images *image.Service, img image.Image, copies string) (root *imageRoot, release func(), err error) {
+// acquire returns the files that get finds, the same for everybody with that key. The
+// caller releases them.
+func (r *roots) acquire(key string, get func() (*image.Root, error)) (root *imageRoot, release func(), err error) {
 	r.mu.Lock()
 	if r.images == nil {
 		r.images = make(map[string]*imageRoot)
 	}
-	root = r.images[img.ID]
+	root = r.images[key]
 	if root == nil {
 		root = &imageRoot{}
-		r.images[img.ID] = root
+		r.images[key] = root
 	}
 	root.users++
 	r.mu.Unlock()
@@ -49,8 +49,8 @@ func (r *roots) acquire(ctx context.Context, images *image.Service, img image.Im
 		if root.users--; root.users > 0 {
 			return
 		}
-		if r.images[img.ID] == root {
-			delete(r.images, img.ID)
+		if r.images[key] == root {
+			delete(r.images, key)
 		}
 		if root.files != nil {
 			root.files.Close()
@@ -62,7 +62,7 @@ func (r *roots) acquire(ctx context.Context, images *image.Service, img image.Im
 	if root.lower != nil {
 		return root, release, nil
 	}
-	files, err := images.Root(ctx, img, copies)
+	files, err := get()
 	if err != nil {
 		release()
 		return nil, nil, err
@@ -103,19 +103,21 @@ func lowerOf(files *image.Root) (*wasip1.Lower, error) {
 // mountImage shows the files of an image (VOL-40), which the pod's worker has had
 // pulled.
 func (g *guest) mountImage(ctx context.Context, reference string, m container.Mount) (wasip1.Mount, error) {
-	_, files, err := g.sandbox.cfg.Images.VolumeRoot(ctx, reference, filepath.Join(g.dir, "volumes", m.Volume))
+	images := g.sandbox.cfg.Images
+	img, err := images.VolumeImage(ctx, reference)
 	if err != nil {
 		return wasip1.Mount{}, err
 	}
-	lower, err := lowerOf(files)
+	root, letGo, err := g.sandbox.roots.acquire(img.ID+" as a volume", func() (*image.Root, error) {
+		return images.VolumeRoot(ctx, img, filepath.Join(g.dir, "volumes", m.Volume))
+	})
 	if err != nil {
-		files.Close()
 		return wasip1.Mount{}, err
 	}
-	o := wasip1.NewOverlay(wasip1.OverlayConfig{Lower: lower})
+	o := wasip1.NewOverlay(wasip1.OverlayConfig{Lower: root.lower})
 	g.volumes = append(g.volumes, func() {
 		o.Close()
-		files.Close()
+		letGo()
 	})
 	if m.SubPath != "" {
 		if _, err := o.Stat(m.SubPath); err != nil { // VOL-30; there is nowhere to make it
