@@ -54,7 +54,7 @@ func (r *Runtime) putConfig(objects *manifest.Objects) {
 	for _, s := range objects.Secrets {
 		r.store.PutSecret(s)
 	}
-	for _, c := range objects.Claims {
+	for _, c := range slices.Concat(objects.Claims, workload.Claims(objects)) {
 		r.claims.put(c)
 	}
 }

@@ -99,8 +99,7 @@ func validateVolumeSource(s *corev1.VolumeSource, at *field.Path) field.ErrorLis
 	return errs
 }
 
-// validateClaim validates what a claim asks for. Its size binds nobody: claims are
-// directories of one file system.
+// validateClaim validates what a claim asks for.
 func validateClaim(s *corev1.PersistentVolumeClaimSpec, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if len(s.AccessModes) == 0 {

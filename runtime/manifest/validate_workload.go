@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -214,9 +215,7 @@ func validateStatefulSet(s *appsv1.StatefulSet) field.ErrorList {
 		add(notSupported(at.Child("whenDeleted"), p.WhenDeleted, appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType))
 		add(notSupported(at.Child("whenScaled"), p.WhenScaled, appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType))
 	}
-	if len(s.Spec.VolumeClaimTemplates) > 0 {
-		add(field.ErrorList{field.Forbidden(spec.Child("volumeClaimTemplates"), "not supported: there are no persistent volumes")})
-	}
+	add(validateClaimTemplates(s.Spec.VolumeClaimTemplates, spec.Child("volumeClaimTemplates")))
 	add(nonNegative(spec, "replicas", s.Spec.Replicas))
 	add(nonNegative(spec, "minReadySeconds", &s.Spec.MinReadySeconds))
 	if o := s.Spec.Ordinals; o != nil {
@@ -231,10 +230,45 @@ func validateStatefulSet(s *appsv1.StatefulSet) field.ErrorList {
 		// The controller overwrites hostname and subdomain; they may be anything.
 		t := s.Spec.Template.DeepCopy()
 		t.Spec.Hostname, t.Spec.Subdomain = "", ""
+		t.Spec.Volumes = ClaimTemplateVolumes(s, t.Spec.Volumes, s.Name+"-0")
 		add(validateMatch(selector, t, spec.Child("template")))
 		add(validateTemplate(t, spec.Child("template")))
 	}
 	add(validateAlways(&s.Spec.Template, "StatefulSet", spec.Child("template")))
+	return errs
+}
+
+// ClaimTemplateVolumes are the volumes of a pod of a StatefulSet: those of its template,
+// and the claims that are made for it, which take the place of volumes with their names.
+func ClaimTemplateVolumes(s *appsv1.StatefulSet, volumes []corev1.Volume, pod string) []corev1.Volume {
+	volumes = slices.DeleteFunc(volumes, func(v corev1.Volume) bool {
+		return slices.ContainsFunc(s.Spec.VolumeClaimTemplates, func(c corev1.PersistentVolumeClaim) bool { return c.Name == v.Name })
+	})
+	for i := range s.Spec.VolumeClaimTemplates {
+		name := s.Spec.VolumeClaimTemplates[i].Name
+		volumes = append(volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name + "-" + pod},
+		}})
+	}
+	return volumes
+}
+
+func validateClaimTemplates(templates []corev1.PersistentVolumeClaim, path *field.Path) (errs field.ErrorList) {
+	names := map[string]bool{}
+	for i := range templates {
+		c, at := &templates[i], path.Index(i)
+		name := at.Child("metadata", "name")
+		switch {
+		case c.Name == "":
+			errs = append(errs, field.Required(name, ""))
+		case names[c.Name]:
+			errs = append(errs, field.Duplicate(name, c.Name))
+		default:
+			errs = append(errs, validateLabelName(c.Name, name)...) // a volume's
+		}
+		names[c.Name] = true
+		errs = append(errs, validateClaim(&c.Spec, at.Child("spec"))...)
+	}
 	return errs
 }
 

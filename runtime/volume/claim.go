@@ -7,14 +7,17 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // setUpClaim shows the directory of a PersistentVolumeClaim (VOL-41), which is made
 // when a pod first uses it: <Claims>/<namespace>/<name>. It stays when the pod goes,
-// and when this process does.
+// and when this process does. One whose only access mode is ReadOnlyMany is read-only.
 func (m *Manager) setUpClaim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (*mounted, error) {
 	source := v.PersistentVolumeClaim
 	if m.config.Claim == nil || m.config.Claims == "" {
@@ -29,6 +32,9 @@ func (m *Manager) setUpClaim(ctx context.Context, pod *corev1.Pod, v *corev1.Vol
 			return nil, err
 		}
 	}
+	if err := m.hold(claim, pod.UID); err != nil {
+		return nil, err
+	}
 	root, err := openBase(m.config.Claims)
 	if err != nil {
 		return nil, err
@@ -38,6 +44,11 @@ func (m *Manager) setUpClaim(ctx context.Context, pod *corev1.Pod, v *corev1.Vol
 		return nil, err
 	}
 	dir := filepath.Join(claim.Namespace, claim.Name)
+	if _, err := root.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		if err := m.checkCapacity(claim); err != nil {
+			return nil, err
+		}
+	}
 	switch err := root.Mkdir(dir, volumeMode); {
 	case err == nil:
 		err = root.Chmod(dir, volumeMode) // whatever the umask
@@ -47,10 +58,47 @@ func (m *Manager) setUpClaim(ctx context.Context, pod *corev1.Pod, v *corev1.Vol
 	case !errors.Is(err, fs.ErrExist):
 		return nil, err
 	}
-	if err := m.giveToGroup(ctx, root, dir, pod, source.ReadOnly); err != nil {
+	readOnly := source.ReadOnly || onlyMode(claim, corev1.ReadOnlyMany)
+	if err := m.giveToGroup(ctx, root, dir, pod, readOnly); err != nil {
 		return nil, err
 	}
-	return &mounted{Volume: Volume{Name: v.Name, Path: filepath.Join(m.config.Claims, dir), ReadOnly: source.ReadOnly}}, nil
+	return &mounted{Volume: Volume{Name: v.Name, Path: filepath.Join(m.config.Claims, dir), ReadOnly: readOnly}}, nil
+}
+
+// onlyMode says that a claim has one access mode, and which.
+func onlyMode(claim *corev1.PersistentVolumeClaim, mode corev1.PersistentVolumeAccessMode) bool {
+	return len(claim.Spec.AccessModes) > 0 &&
+		!slices.ContainsFunc(claim.Spec.AccessModes, func(m corev1.PersistentVolumeAccessMode) bool { return m != mode })
+}
+
+// hold has a pod be the only one with a claim, until its Unmount, if the claim's access
+// mode is ReadWriteOncePod. For all others one node is one user.
+func (m *Manager) hold(claim *corev1.PersistentVolumeClaim, pod types.UID) error {
+	if !onlyMode(claim, corev1.ReadWriteOncePod) {
+		return nil
+	}
+	key := types.NamespacedName{Namespace: claim.Namespace, Name: claim.Name}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if holder, held := m.holders[key]; held && holder != pod {
+		return errors.New("volume uses the ReadWriteOncePod access mode and is already in use by another pod")
+	}
+	m.holders[key] = pod
+	return nil
+}
+
+// checkCapacity says whether a claim could be given what it requests if there were
+// nothing else: what has been written is not reserved.
+func (m *Manager) checkCapacity(claim *corev1.PersistentVolumeClaim) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(m.config.Claims, &fs); err != nil {
+		return nil // what comes next says why
+	}
+	has := resource.NewQuantity(int64(fs.Blocks)*int64(fs.Bsize), resource.BinarySI)
+	if want := claim.Spec.Resources.Requests[corev1.ResourceStorage]; want.Cmp(*has) > 0 {
+		return fmt.Errorf("persistentvolumeclaim %q is not bound: it requests %s of storage, and the file system of claims has %s", claim.Name, want.String(), has)
+	}
+	return nil
 }
 
 // setUpEphemeral makes a volume that goes with its pod but, other than an emptyDir,

@@ -3,11 +3,13 @@ package volume
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -114,5 +116,70 @@ func TestClaimVOL41(t *testing.T) {
 		}
 		mount(t, f, pod)
 		look("d/f", 0o600)
+	})
+}
+
+func TestClaimAccessVOL41(t *testing.T) {
+	with := func(t *testing.T, size string, modes ...corev1.PersistentVolumeAccessMode) *fixture {
+		f := withClaims(t)
+		f.config.Claim = func(namespace, name string) (*corev1.PersistentVolumeClaim, bool) {
+			c := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+			c.Spec.AccessModes = modes
+			c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}
+			return c, true
+		}
+		return f
+	}
+	other := func() *corev1.Pod {
+		pod := testPod(claimed("data", false))
+		pod.UID = "other"
+		return pod
+	}
+	t.Run("ReadWriteOncePod is for one pod at a time", func(t *testing.T) {
+		f := with(t, "1Mi", corev1.ReadWriteOncePod)
+		mount(t, f, testPod(claimed("data", false)))
+		want := []string{`MountVolume.SetUp failed for volume "v" : volume uses the ReadWriteOncePod access mode and is already in use by another pod`}
+		if diff := cmp.Diff(want, messages(t, f.Mount(t.Context(), other()))); diff != "" {
+			t.Error(diff)
+		}
+		mount(t, f, testPod(claimed("data", false))) // again
+		if err := f.Unmount(uid); err != nil {
+			t.Fatal(err)
+		}
+		mount(t, f, other())
+	})
+	t.Run("ReadWriteOnce is for one node", func(t *testing.T) {
+		f := with(t, "1Mi", corev1.ReadWriteOnce)
+		mount(t, f, testPod(claimed("data", false)))
+		mount(t, f, other())
+	})
+	t.Run("ReadOnlyMany is read-only", func(t *testing.T) {
+		for _, tt := range []struct {
+			modes []corev1.PersistentVolumeAccessMode
+			want  bool
+		}{
+			{[]corev1.PersistentVolumeAccessMode{corev1.ReadOnlyMany}, true},
+			{[]corev1.PersistentVolumeAccessMode{corev1.ReadOnlyMany, corev1.ReadWriteOnce}, false},
+		} {
+			f := with(t, "1Mi", tt.modes...)
+			mount(t, f, testPod(claimed("data", false)))
+			if v, _ := f.Volume(uid, "v"); v.ReadOnly != tt.want {
+				t.Errorf("%v: %+v", tt.modes, v)
+			}
+		}
+	})
+	t.Run("a claim that no file system could hold is not bound", func(t *testing.T) {
+		f := with(t, "4Ei", corev1.ReadWriteOnce)
+		got := messages(t, f.Mount(t.Context(), testPod(claimed("data", false))))
+		if len(got) != 1 || !strings.Contains(got[0], `persistentvolumeclaim "data" is not bound: it requests 4Ei of storage, and the file system of claims has `) {
+			t.Errorf("%q", got)
+		}
+		// One that is bound stays so.
+		if err := os.MkdirAll(filepath.Join(f.config.Claims, "ns", "data"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		pod := testPod(claimed("data", false))
+		pod.Namespace = "ns"
+		mount(t, f, pod)
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,8 +61,9 @@ type Config struct {
 type Manager struct {
 	config Config
 
-	mu   sync.Mutex
-	pods map[types.UID]*podVolumes
+	mu      sync.Mutex
+	pods    map[types.UID]*podVolumes
+	holders map[types.NamespacedName]types.UID // of claims that only one pod may have
 }
 
 // podVolumes is what is mounted of one pod. The maps are guarded by Manager.mu;
@@ -128,7 +130,7 @@ func NewManager(config Config) *Manager {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	return &Manager{config: config, pods: map[types.UID]*podVolumes{}}
+	return &Manager{config: config, pods: map[types.UID]*podVolumes{}, holders: map[types.NamespacedName]types.UID{}}
 }
 
 // lock waits until nobody else works on the pod's files.
@@ -264,6 +266,7 @@ func (m *Manager) Unmount(podUID types.UID) error {
 		}
 	}
 	clear(p.mounted)
+	maps.DeleteFunc(m.holders, func(_ types.NamespacedName, pod types.UID) bool { return pod == podUID })
 	m.mu.Unlock()
 	if err := removePod(m.config.Root, string(podUID)); err != nil {
 		return fmt.Errorf("remove volumes of pod %s: %w", podUID, err)

@@ -96,9 +96,31 @@ func statefulPods(s *appsv1.StatefulSet) []*corev1.Pod {
 		label(p, appsv1.StatefulSetPodNameLabel, p.Name)
 		label(p, appsv1.PodIndexLabel, ordinal)
 		p.Spec.Hostname, p.Spec.Subdomain = p.Name, s.Spec.ServiceName
+		p.Spec.Volumes = manifest.ClaimTemplateVolumes(s, p.Spec.Volumes, p.Name)
 		pods = append(pods, p)
 	}
 	return pods
+}
+
+// Claims returns the PersistentVolumeClaims that the pods of StatefulSets have, one of
+// every template for every pod: <template>-<set>-<ordinal>.
+func Claims(objs *manifest.Objects) (claims []*corev1.PersistentVolumeClaim) {
+	for _, s := range objs.StatefulSets {
+		for _, p := range statefulPods(s) {
+			for i := range s.Spec.VolumeClaimTemplates {
+				c := s.Spec.VolumeClaimTemplates[i].DeepCopy()
+				c.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}
+				c.Namespace, c.Name = s.Namespace, c.Name+"-"+p.Name
+				if s.Spec.Selector != nil {
+					for key, value := range s.Spec.Selector.MatchLabels {
+						metav1.SetMetaDataLabel(&c.ObjectMeta, key, value)
+					}
+				}
+				claims = append(claims, c)
+			}
+		}
+	}
+	return claims
 }
 
 func replicas(n *int32) int32 {

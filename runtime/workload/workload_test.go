@@ -301,3 +301,38 @@ func TestJobPodsProperties(t *testing.T) {
 		}
 	})
 }
+
+func TestClaimsOfStatefulSetsVOL41(t *testing.T) {
+	objs := parse(t, `
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: db}}
+  volumeClaimTemplates:
+  - metadata: {name: data, labels: {a: b}}
+    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      volumes: [{name: tmp, emptyDir: {}}, {name: data, emptyDir: {}}]
+      containers: [{name: c, image: i, volumeMounts: [{name: data, mountPath: /data}, {name: tmp, mountPath: /tmp}]}]
+`)
+	var got []string
+	for _, c := range workload.Claims(objs) {
+		got = append(got, fmt.Sprint(c.Namespace, "/", c.Name, c.Labels, c.Spec.Resources.Requests.Storage()))
+	}
+	if want := "[shop/data-db-0map[a:b app:db] 1Gi shop/data-db-1map[a:b app:db] 1Gi]"; fmt.Sprint(got) != want {
+		t.Errorf("claims %v, want %s", got, want)
+	}
+	for i, p := range workload.Pods(objs, names()) {
+		v := p.Spec.Volumes
+		if len(v) != 2 || v[0].Name != "tmp" || v[1].Name != "data" || v[1].EmptyDir != nil || v[1].PersistentVolumeClaim.ClaimName != fmt.Sprintf("data-db-%d", i) {
+			t.Errorf("volumes of %s: %+v", p.Name, v)
+		}
+	}
+	if v := objs.StatefulSets[0].Spec.Template.Spec.Volumes; len(v) != 2 || v[1].EmptyDir == nil {
+		t.Errorf("the template has changed: %+v", v)
+	}
+}
