@@ -80,3 +80,34 @@ func (e *Engine) Berths() int {
 
 // ReadFaster is readFaster.
 var ReadFaster = readFaster
+
+// Mark has the engine's guests believe, from now on, that Go marks, or that it does
+// not, and that there are so few processors that it needs one of them.
+func (e *Engine) Mark(marking bool) {
+	c := &e.scheduler.collection
+	c.mu.Lock() // nobody looks any more
+	c.lends = true
+	c.marking.Store(marking)
+	c.until.Store(0)
+}
+
+// Marked changes what Mark has said.
+func (e *Engine) Marked(marking bool) { e.scheduler.collection.marking.Store(marking) }
+
+// Lent says whether the collector has a slot of guests.
+func (e *Engine) Lent() bool { return e.scheduler.collection.loan.Load() != 0 }
+
+// Collection sees Go's collections as guests do.
+type Collection struct{ c collection }
+
+func NewCollection() *Collection {
+	c := &Collection{}
+	c.c.init(2)
+	return c
+}
+
+// Look says what there is to see now.
+func (c *Collection) Look(now int64) (underway, marking bool) {
+	underway = c.c.underway(now)
+	return underway, c.c.marking.Load()
+}

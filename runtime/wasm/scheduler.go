@@ -61,6 +61,8 @@ type scheduler struct {
 	compiling atomic.Int32 // modules
 	polled    atomic.Int64 // when, since epoch
 
+	collection collection
+
 	mu     sync.Mutex
 	queue  schedule.Queue
 	young  nursery
@@ -76,6 +78,7 @@ func newScheduler(slots int) *scheduler {
 	network() // its descriptors are the process's, not those of the first busy guest
 	s.idle.mu = &s.mu
 	s.young.most = youngPerSlot * slots
+	s.collection.init(slots)
 	s.spare.Store(int32(slots))
 	return s
 }
@@ -356,7 +359,10 @@ func (t *turn) safepoint() bool {
 		t.resumed = t.began
 		return true
 	}
-	t.resumed = t.breathe(now)
+	if !t.giveWay(now) {
+		return false
+	}
+	t.resumed = t.breathe(clock())
 	return true
 }
 
@@ -424,10 +430,7 @@ func (t *turn) pass(now int64) bool {
 		s.mu.Unlock()
 		return false
 	}
-	t.stop(now)
-	t.provide()
-	t.queued = now
-	s.queue.Push(t.task, mostOwed)
+	t.line(now)
 	next := s.next()
 	if next == t { // nobody goes before it after all
 		t.granted <- true
@@ -435,6 +438,15 @@ func (t *turn) pass(now int64) bool {
 		return t.wait()
 	}
 	return t.handOver(next, now)
+}
+
+// line ends the slice, and puts the guest into the queue. The caller holds mu.
+func (t *turn) line(now int64) {
+	t.stop(now)
+	t.provide()
+	t.queued = now
+	t.s.queue.Push(t.task, mostOwed)
+	t.s.waiting.Store(int32(t.s.queue.Len()))
 }
 
 // usage is how long the guest has had a slot, up to its last slice.
