@@ -28,6 +28,10 @@ type Config struct {
 	MaxConns int
 	// Timeout bounds a dial; default DefaultTimeout.
 	Timeout time.Duration
+	// Mark, if not nil, is told of every socket before it is connected: the kernel can
+	// be given it to check. Its error is the dial's, and what the kernel then refuses
+	// (EPERM) is EACCES.
+	Mark func(fd uintptr) error
 }
 
 // Dialer dials for one pod. It is safe for concurrent use.
@@ -53,6 +57,7 @@ func New(cfg Config) *Dialer {
 	}
 	d := &Dialer{cfg: cfg, slots: make(chan struct{}, cfg.MaxConns), conns: make(map[*conn]struct{})}
 	d.dialer = net.Dialer{Timeout: cfg.Timeout, Control: d.control}
+	d.dialer.SetMultipathTCP(false) // the kernel opens sockets for that which nobody has marked
 	return d
 }
 
@@ -96,6 +101,10 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	real, err := d.dialer.DialContext(ctx, network, to.String())
 	if err != nil {
 		<-d.slots
+		if d.cfg.Mark != nil && errors.Is(err, syscall.EPERM) {
+			d.denied.Add(1)
+			return fail(syscall.EACCES)
+		}
 		return nil, err
 	}
 	c := &conn{Conn: real, dialer: d}
@@ -114,13 +123,17 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 
 // control looks at the address once more at the last moment: whatever path led
 // there, nothing else is connected to.
-func (d *Dialer) control(network, address string, _ syscall.RawConn) error {
+func (d *Dialer) control(network, address string, c syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil || !d.Allows(network[:3], to) {
 		d.denied.Add(1)
 		return syscall.EACCES
 	}
-	return nil
+	if d.cfg.Mark == nil {
+		return nil
+	}
+	failed := c.Control(func(fd uintptr) { err = d.cfg.Mark(fd) })
+	return errors.Join(failed, err)
 }
 
 // Close closes every connection.

@@ -168,3 +168,45 @@ func TestDial(t *testing.T) {
 		}
 	})
 }
+
+func TestMark(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p, err := Parse("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what       string
+		mark, want error
+		marked     int
+		to         string
+	}{
+		{"a socket is marked before it is connected", nil, nil, 1, l.Addr().String()},
+		{"one that cannot be marked is not connected", syscall.ENOMEM, syscall.ENOMEM, 1, l.Addr().String()},
+		{"what the kernel refuses is not allowed", syscall.EPERM, syscall.EACCES, 1, l.Addr().String()},
+		{"what the policy refuses has no socket", nil, syscall.EACCES, 0, "127.0.0.2:1"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			marked := 0
+			d := New(Config{Policy: p, Mark: func(fd uintptr) error {
+				if _, err := syscall.Getpeername(int(fd)); err != syscall.ENOTCONN {
+					t.Errorf("connected: %v", err)
+				}
+				marked++
+				return c.mark
+			}})
+			defer d.Close()
+			conn, err := d.DialContext(t.Context(), "tcp", c.to)
+			if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) || marked != c.marked {
+				t.Errorf("err = %v, marked %d times", err, marked)
+			}
+			if err == nil {
+				conn.Close()
+			}
+		})
+	}
+}

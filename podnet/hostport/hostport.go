@@ -10,8 +10,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -53,6 +55,9 @@ type Config struct {
 	// Idle is for how long a client that sends datagrams is remembered; default
 	// DefaultIdle.
 	Idle time.Duration
+	// Mark, if not nil, is told of the socket before it is bound, and where that will
+	// be: the kernel can be given it to check. Its error is Listen's.
+	Mark func(fd uintptr, at netip.AddrPort) error
 	Log  *slog.Logger // may be nil
 }
 
@@ -89,6 +94,13 @@ func Listen(ctx context.Context, network string, at netip.AddrPort, cfg Config) 
 	f := &Forwarder{cfg: cfg, conns: make(map[net.Conn]struct{}), flows: make(map[netip.AddrPort]*flow)}
 	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	var lc net.ListenConfig
+	if cfg.Mark != nil {
+		lc.SetMultipathTCP(false) // the kernel opens sockets for that which nobody has marked
+		lc.Control = func(family, _ string, c syscall.RawConn) (err error) {
+			failed := c.Control(func(fd uintptr) { err = cfg.Mark(fd, boundAt(family, at)) })
+			return errors.Join(failed, err)
+		}
+	}
 	switch network {
 	case "tcp":
 		l, err := lc.Listen(ctx, "tcp", at.String())
@@ -112,6 +124,15 @@ func Listen(ctx context.Context, network string, at netip.AddrPort, cfg Config) 
 		return nil, net.UnknownNetworkError(network)
 	}
 	return f, nil
+}
+
+// boundAt is where package net binds a socket: to listen at all addresses of IPv4
+// it takes one of IPv6, and all of its.
+func boundAt(family string, at netip.AddrPort) netip.AddrPort {
+	if strings.HasSuffix(family, "6") && at.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port())
+	}
+	return at
 }
 
 // Addr is the address that is bound.

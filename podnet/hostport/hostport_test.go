@@ -221,3 +221,34 @@ func TestUDP(t *testing.T) {
 	}
 	f.mu.Unlock()
 }
+
+func TestMark(t *testing.T) {
+	at := netip.MustParseAddrPort("127.0.0.1:0")
+	for _, network := range []string{"tcp", "udp"} {
+		var marked []netip.AddrPort
+		cfg := Config{Mark: func(_ uintptr, at netip.AddrPort) error {
+			marked = append(marked, at)
+			return nil
+		}}
+		f, err := Listen(t.Context(), network, at, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		if len(marked) != 1 || marked[0] != at {
+			t.Errorf("%s: marked %v", network, marked)
+		}
+		cfg.Mark = func(uintptr, netip.AddrPort) error { return syscall.ENOMEM }
+		if f, err := Listen(t.Context(), network, at, cfg); !errors.Is(err, syscall.ENOMEM) {
+			t.Errorf("%s: a socket that cannot be marked is bound: %v", network, err)
+			f.Close()
+		}
+	}
+	all := netip.MustParseAddrPort("0.0.0.0:80")
+	if got := boundAt("tcp6", all); got != netip.MustParseAddrPort("[::]:80") {
+		t.Error(got)
+	}
+	if got := boundAt("tcp4", all); got != all {
+		t.Error(got)
+	}
+}

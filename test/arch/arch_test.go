@@ -109,7 +109,7 @@ var homes = map[string][]string{
 	"github.com/miekg/dns":                   {"podnet/dns"},
 	"github.com/containernetworking/cni":     {"podnet/cni"},
 	"k8s.io/kubernetes":                      nil,
-	"github.com/cilium/ebpf":                 {"cgroup/bpf"},
+	"github.com/cilium/ebpf":                 {"cgroup/bpf", "cgroup/netwall"},
 	"github.com/opencontainers/cgroups":      {"cgroup/cgroupfs"},
 	"k8s.io/client-go":                       {"runtime/agent"},
 }
