@@ -9,7 +9,7 @@ import (
 // Precompile compiles the entry module of an image into the cache of the data
 // directory, so that its next start finds it there.
 func Precompile(ctx context.Context, cfg Config, images *image.Service, img image.Image) error {
-	engine, err := newEngine(ctx, cfg)
+	engine, err := newEngine(ctx, cfg, nil)
 	if err != nil {
 		return err
 	}

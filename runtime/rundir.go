@@ -19,13 +19,15 @@ import (
 type runDir struct {
 	path string
 	lock *os.File
+	// ends say how the kernel has killed processes whose directories were left.
+	ends []string
 }
 
 func newRunDir(parent string, log *slog.Logger) (*runDir, error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return nil, err
 	}
-	sweep(parent, log)
+	ends := sweep(parent, log)
 	for {
 		dir, err := os.MkdirTemp(parent, "")
 		if err != nil {
@@ -46,7 +48,7 @@ func newRunDir(parent string, log *slog.Logger) (*runDir, error) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, errors.Join(err, lock.Close())
 		}
-		return &runDir{path: dir, lock: lock}, nil
+		return &runDir{path: dir, lock: lock, ends: ends}, nil
 	}
 }
 
@@ -77,12 +79,13 @@ func lockFile(name string) (*os.File, error) {
 	return f, nil
 }
 
-// sweep removes what processes that were killed have left behind.
-func sweep(parent string, log *slog.Logger) {
+// sweep removes what processes that were killed have left behind, and returns what
+// there is to say of whom the kernel has killed.
+func sweep(parent string, log *slog.Logger) (ends []string) {
 	dirs, err := os.ReadDir(parent)
 	if err != nil {
 		log.Warn("looking for leftovers", "dir", parent, "error", err)
-		return
+		return nil
 	}
 	for _, d := range dirs {
 		if !d.IsDir() {
@@ -97,10 +100,14 @@ func sweep(parent string, log *slog.Logger) {
 			log.Warn("leftovers of an ended process", "dir", dir, "error", err)
 			continue
 		}
+		if end := oomEnd(lock); end != "" {
+			ends = append(ends, end)
+		}
 		if err := (&runDir{path: dir, lock: lock}).remove(); err != nil {
 			log.Warn("leftovers of an ended process", "dir", dir, "error", err)
 		}
 	}
+	return ends
 }
 
 // remove removes the directory, and then its lock.

@@ -101,6 +101,7 @@ type Runtime struct {
 	run     *runDir
 	events  *metrics.Events
 	wall    *wall
+	oom     *oomGuard
 	opened  time.Time
 
 	ctx    context.Context // of everything that runs
@@ -158,8 +159,13 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	if r.wall, err = openWall(cfg, r.node.Allocatable); err != nil {
 		return nil, err
 	}
+	r.oom = r.newOOMGuard()
+	for _, end := range r.run.ends {
+		cfg.Log.Warn(end)
+		r.nodeEvent("OOMKilling", end)
+	}
 	pruneLogs(r.logRoot(), cfg.Log)
-	if r.engine, err = newEngine(ctx, cfg); err != nil {
+	if r.engine, err = newEngine(ctx, cfg, r.oom.killed); err != nil {
 		return nil, err
 	}
 	pods := filepath.Join(r.run.path, "pods")
@@ -199,15 +205,20 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	r.startEvictor(cfg.EvictBelow)
 	r.startLogCollector()
 	r.logCPU(cpu)
+	if cpu != nil { // else time is not real
+		r.oom.start(r)
+	}
 	return r, nil
 }
 
-func newEngine(ctx context.Context, cfg Config) (*wasm.Engine, error) {
+// newEngine opens the engine; killed may be nil, see wasm.Config.
+func newEngine(ctx context.Context, cfg Config, killed func(int, time.Time) (string, bool)) (*wasm.Engine, error) {
 	return wasm.New(ctx, wasm.Config{
 		CacheDir:    filepath.Join(cfg.DataDir, "cache", "modules"),
 		Interpreter: cfg.Interpreter,
 		Hosts:       []wasm.HostModule{wasip1.Instantiate},
 		ImportName:  wasip1.ImportName,
+		Killed:      killed,
 	})
 }
 
@@ -248,7 +259,7 @@ func (r *Runtime) Close() error {
 		errs = append(errs, r.network.close())
 	}
 	if r.run != nil {
-		errs = append(errs, r.run.remove())
+		errs = append(errs, r.oom.close(), r.run.remove())
 	}
 	return errors.Join(append(errs, r.wall.close())...)
 }
@@ -308,6 +319,12 @@ func (r *Runtime) blockages(pod *corev1.Pod, fact lifecycle.Fact) {
 
 func (r *Runtime) progress(pod *corev1.Pod, fact lifecycle.Fact) {
 	r.events.Observe(pod, fact)
+	switch fact.(type) {
+	case lifecycle.SandboxCreated:
+		r.oom.runs(pod)
+	case lifecycle.VolumesUnmounted:
+		r.oom.gone(pod.UID)
+	}
 	if _, ok := fact.(lifecycle.VolumesUnmounted); ok && pod.DeletionTimestamp != nil {
 		r.events.Forget(pod) // nobody asks for it any more
 	}

@@ -74,7 +74,4 @@ func (m OOMMechanism) String() string {
 type OOMConfig struct {
 	// Mechanism is the first to try; zero is the best.
 	Mechanism OOMMechanism
-	// Pin is a name in a BPF filesystem that this process's own end is kept under,
-	// for LastOOMKill in another process. Empty: nowhere. Close removes it.
-	Pin string
 }

@@ -61,11 +61,6 @@ func WatchOOM(cfg OOMConfig) *OOMWatch {
 		}
 		w.missing = append(w.missing, fmt.Errorf("%v: %w", m, err))
 	}
-	if cfg.Pin != "" && w.own != nil {
-		if err := w.own.Pin(cfg.Pin); err != nil {
-			w.missing = append(w.missing, fmt.Errorf("keep the end of this process at %s: %w", cfg.Pin, err))
-		}
-	}
 	return w
 }
 
@@ -143,13 +138,26 @@ func (w *OOMWatch) Killed(pid int, since int64) (OOMKill, bool) {
 	return raw.kill(), int64(raw.Time) >= since
 }
 
-// Close stops watching, and removes the pin.
-func (w *OOMWatch) Close() error {
-	var err error
-	if w.own != nil && w.own.IsPinned() {
-		err = w.own.Unpin()
+// Keep has what happens to this process kept beyond its end, under a name in a BPF
+// filesystem, for LastOOMKill in another process. The name is to be removed when
+// this process ends by itself.
+func (w *OOMWatch) Keep(pin string) (remove func() error, err error) {
+	if w.own == nil {
+		return nil, errors.ErrUnsupported
 	}
-	err = errors.Join(err, closeInTurn(w.closers))
+	m, err := w.own.Clone()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Pin(pin); err != nil {
+		return nil, errors.Join(fmt.Errorf("keep the end of this process at %s: %w", pin, err), m.Close())
+	}
+	return func() error { return errors.Join(m.Unpin(), m.Close()) }, nil
+}
+
+// Close stops watching.
+func (w *OOMWatch) Close() error {
+	err := closeInTurn(w.closers)
 	w.closers, w.kills, w.own, w.mechanism = nil, nil, nil, OOMNone
 	return err
 }

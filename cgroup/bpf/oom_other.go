@@ -19,6 +19,9 @@ func (*OOMWatch) Missing() []error { return []error{errNoOOM} }
 // Killed is never known.
 func (*OOMWatch) Killed(int, int64) (OOMKill, bool) { return OOMKill{}, false }
 
+// Keep cannot keep anything.
+func (*OOMWatch) Keep(string) (func() error, error) { return nil, errNoOOM }
+
 // Close does nothing.
 func (*OOMWatch) Close() error { return nil }
 

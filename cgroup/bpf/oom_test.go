@@ -28,8 +28,9 @@ func init() {
 		return
 	}
 	if pin := os.Getenv("BPF_TEST_PIN"); pin != "" {
-		if watched = WatchOOM(OOMConfig{Pin: pin}); watched.Mechanism() == OOMNone {
-			fmt.Println(watched.Missing())
+		watched = WatchOOM(OOMConfig{})
+		if _, err := watched.Keep(pin); err != nil {
+			fmt.Println(err, watched.Missing())
 			os.Exit(2)
 		}
 	}
@@ -175,14 +176,18 @@ func TestOwnOOMKillIsKept(t *testing.T) {
 		})
 	}
 	pin := filepath.Join(bpffs, filepath.Base(group))
-	w := WatchOOM(OOMConfig{Pin: pin})
+	w := WatchOOM(OOMConfig{})
 	if w.Mechanism() == OOMNone {
 		missing(t, errors.Join(w.Missing()...))
 	}
-	if _, err := os.Stat(pin); err != nil {
-		t.Errorf("not pinned: %v", errors.Join(w.Missing()...))
+	remove, err := w.Keep(pin)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := w.Close(); err != nil {
+	if _, err := os.Stat(pin); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(remove(), w.Close()); err != nil {
 		t.Error(err)
 	}
 	if _, _, err := LastOOMKill(pin); !errors.Is(err, fs.ErrNotExist) {

@@ -126,7 +126,7 @@ func (e *Engine) compileAway(ctx context.Context, digest string, original, wasm 
 	most := e.compileLimit(len(wasm))
 	if e.cache != nil {
 		code, err := e.compileWarm(ctx, digest, original, wasm, most)
-		if err == nil || ctx.Err() != nil || errors.As(err, &errTooLarge{}) || errors.Is(err, errNoProcess) {
+		if err == nil || ctx.Err() != nil || errors.As(err, &errTooLarge{}) || errors.As(err, &errKilled{}) || errors.Is(err, errNoProcess) {
 			return e.cached, code, err
 		}
 		if isCacheError(err) {
@@ -146,7 +146,7 @@ func (e *Engine) compileAway(ctx context.Context, digest string, original, wasm 
 }
 
 func (e *Engine) compileInto(ctx context.Context, r wazero.Runtime, dir string, wasm []byte, most time.Duration) (wazero.CompiledModule, error) {
-	if err := compileElsewhere(ctx, dir, wasm, most); err != nil {
+	if err := e.compileElsewhere(ctx, dir, wasm, most); err != nil {
 		return nil, err
 	}
 	return e.lookup(ctx, r, wasm)

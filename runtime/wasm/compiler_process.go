@@ -62,7 +62,7 @@ func memoryFor(n int) int64 {
 
 // compileElsewhere has a process compile a module into a cache's directory. The
 // processor time that it may take is most.
-func compileElsewhere(ctx context.Context, dir string, wasm []byte, most time.Duration) error {
+func (e *Engine) compileElsewhere(ctx context.Context, dir string, wasm []byte, most time.Duration) error {
 	memory := memoryFor(len(wasm))
 	cmd, err := processCommand(ctx)
 	if err != nil {
@@ -76,6 +76,7 @@ func compileElsewhere(ctx context.Context, dir string, wasm []byte, most time.Du
 	if err != nil {
 		return errors.Join(errNoProcess, err)
 	}
+	started := time.Now()
 	if err := cmd.Start(); err != nil {
 		return errors.Join(errNoProcess, err)
 	}
@@ -90,6 +91,11 @@ func compileElsewhere(ctx context.Context, dir string, wasm []byte, most time.Du
 	exited := (*exec.ExitError)(nil)
 	if err == nil || !errors.As(err, &exited) {
 		return err
+	}
+	if exited.ExitCode() == -1 && e.config.Killed != nil {
+		if why, ok := e.config.Killed(cmd.Process.Pid, started); ok {
+			return errKilled{why}
+		}
 	}
 	text, _, _ := strings.Cut(strings.TrimSpace(string(output.b)), "\n")
 	switch code := exited.ExitCode(); {
@@ -108,6 +114,12 @@ func compileElsewhere(ctx context.Context, dir string, wasm []byte, most time.Du
 type errTooLarge struct{ what string }
 
 func (e errTooLarge) Error() string { return e.what }
+
+// errKilled is a compiler that the system has ended for want of memory, whatever
+// the module.
+type errKilled struct{ why string }
+
+func (e errKilled) Error() string { return "the compiler was ended: " + e.why }
 
 // head is an io.Writer that keeps the first bytes.
 type head struct {

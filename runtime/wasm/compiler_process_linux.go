@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wasmpod/wasmpod/cgroup"
 )
 
 // compilerNice is the niceness of the compiler's process: beside busy guests it
@@ -13,8 +15,9 @@ const compilerNice = 5
 
 // stepBack lets the process go behind others. None of it has to succeed.
 func stepBack(memory int64) {
-	// The first to go when the host runs out of memory.
-	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0)
+	// The first to go when the host, or its group, runs out of memory: as what has
+	// requested none (OOM-04).
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(cgroup.BestEffortOOMScoreAdj)), 0)
 	// Go's heap is not all: what watch does not see in time ends here.
 	limit := uint64(memory) + uint64(memory)/4
 	_ = unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: limit, Max: limit})

@@ -58,6 +58,10 @@ type Config struct {
 	// ImportName, if not nil, says by which name of a host module a function is
 	// known that guests import by this name and with so many parameters.
 	ImportName func(module, name string, params int) string
+	// Killed, if not nil, is asked about a process of the compiler that has ended by
+	// a signal: whether the system has done it for want of memory, and in what words.
+	// Without an answer it is supposed that its own limit was not enough.
+	Killed func(pid int, started time.Time) (why string, ok bool)
 }
 
 // runtimeConfig is what the code of a module depends on.

@@ -100,6 +100,9 @@ func (m *Module) compile(ctx context.Context, wasm []byte) error {
 	if large := (errTooLarge{}); errors.As(err, &large) {
 		return m.fail(fmt.Sprintf("%s. Its largest function is %s: divide it, build with less inlining, or interpret the module", large.what, shape.largest))
 	}
+	if errors.As(err, &errKilled{}) {
+		return m.fail(err.Error())
+	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("compile module %s: %w", m.digest, ctx.Err())
 	}

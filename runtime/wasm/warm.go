@@ -223,7 +223,7 @@ func (e *Engine) compileWarm(ctx context.Context, digest string, original, wasm 
 	}
 	defer os.RemoveAll(tmp)
 	e.sweepCache()
-	if err := compileElsewhere(ctx, filepath.Join(tmp, "code"), wasm, most); err != nil {
+	if err := e.compileElsewhere(ctx, filepath.Join(tmp, "code"), wasm, most); err != nil {
 		return nil, err
 	}
 	code, err := onlyFile(filepath.Join(tmp, "code"))

@@ -3,7 +3,9 @@
 // needs qemu-system-x86_64, and apt-get and dpkg-deb to get the kernel once, or
 // VM_KERNEL, a path. There is no KVM: the machine is emulated.
 //
-//	vm [-timeout 3m] package...
+// Of a package's tests those can be chosen whose names match: package=regexp.
+//
+//	vm [-timeout 3m] package[=regexp]...
 package main
 
 import (
@@ -24,9 +26,9 @@ import (
 func main() {
 	timeout := flag.Duration("timeout", 3*time.Minute, "for everything in the machine")
 	flag.Parse()
-	packages, err := list(flag.Args())
+	tests, err := list(flag.Args())
 	if err == nil {
-		err = run(*timeout, packages)
+		err = run(*timeout, tests)
 	}
 	switch {
 	case err == nil:
@@ -38,13 +40,21 @@ func main() {
 	}
 }
 
-// list returns the packages that have tests.
-func list(patterns []string) ([]string, error) {
-	args := append([]string{"list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}"}, patterns...)
-	cmd := exec.Command("go", args...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	return strings.Fields(string(out)), err
+// list returns the packages that have tests, each with what is chosen of them.
+func list(patterns []string) (tests []string, err error) {
+	for _, pattern := range patterns {
+		pattern, chosen, _ := strings.Cut(pattern, "=")
+		cmd := exec.Command("go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}", pattern)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			return nil, err
+		}
+		for p := range strings.FieldsSeq(string(out)) {
+			tests = append(tests, p+"="+chosen)
+		}
+	}
+	return tests, nil
 }
 
 // missing is a tool that is not installed.
@@ -52,7 +62,7 @@ type missing string
 
 func (m missing) Error() string { return string(m) }
 
-func run(timeout time.Duration, packages []string) error {
+func run(timeout time.Duration, tests []string) error {
 	qemu, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {
 		return missing("qemu-system-x86_64 is not installed")
@@ -70,8 +80,9 @@ func run(timeout time.Duration, packages []string) error {
 		return err
 	}
 	var names []string
-	for i, p := range packages {
+	for i, t := range tests {
 		names = append(names, fmt.Sprintf("test%02d", i))
+		p, _, _ := strings.Cut(t, "=")
 		if err := build(dir, names[i], "test", "-c", p); err != nil {
 			return err
 		}
@@ -80,7 +91,7 @@ func run(timeout time.Duration, packages []string) error {
 	if err := writeArchive(initrd, dir, append([]string{"init"}, names...)); err != nil {
 		return err
 	}
-	return boot(qemu, kernel, initrd, timeout, packages)
+	return boot(qemu, kernel, initrd, timeout, tests)
 }
 
 // build makes a static program for the machine.
@@ -168,13 +179,13 @@ func writeArchive(path, dir string, names []string) error {
 
 // boot runs the machine and copies what it says. The emulator runs both
 // processors in one thread: with two, kernels have hung.
-func boot(qemu, kernel, initrd string, timeout time.Duration, packages []string) error {
+func boot(qemu, kernel, initrd string, timeout time.Duration, tests []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	began := time.Now()
 	cmd := exec.CommandContext(ctx, qemu, "-accel", "tcg,thread=single", "-smp", "2", "-cpu", "max", "-m", "1024",
 		"-nographic", "-no-reboot", "-net", "none", "-kernel", kernel, "-initrd", initrd,
-		"-append", "console=ttyS0 quiet panic=-1 loglevel=3 -- "+strings.Join(packages, " "))
+		"-append", "console=ttyS0 quiet panic=-1 loglevel=3 -- "+strings.Join(tests, " "))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err

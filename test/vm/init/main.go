@@ -1,13 +1,15 @@
 //go:build linux
 
 // Command init is process 1 of the machine in which command vm runs tests. Its
-// arguments are the packages whose tests are /test00, /test01, …
+// arguments are the packages whose tests are /test00, /test01, …, each with what is
+// chosen of them, package=regexp.
 package main
 
 import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +27,7 @@ func main() {
 	}
 }
 
-func run(packages []string) error {
+func run(tests []string) error {
 	for _, m := range []struct{ kind, at string }{
 		{"devtmpfs", "/dev"}, {"proc", "/proc"}, {"sysfs", "/sys"}, {"tmpfs", "/tmp"},
 		{"cgroup2", "/sys/fs/cgroup"}, {"bpf", "/sys/fs/bpf"}, {"tracefs", "/sys/kernel/tracing"},
@@ -39,9 +41,10 @@ func run(packages []string) error {
 		fmt.Println("vm: Linux", unix.ByteSliceToString(uname.Release[:]))
 	}
 	failed := 0
-	for i, p := range packages {
-		fmt.Println("vm: test", p)
-		cmd := exec.Command(fmt.Sprintf("/test%02d", i), "-test.v", "-test.timeout=2m")
+	for i, t := range tests {
+		p, chosen, _ := strings.Cut(t, "=")
+		fmt.Println("vm: test", p, chosen)
+		cmd := exec.Command(fmt.Sprintf("/test%02d", i), "-test.v", "-test.timeout=2m", "-test.run="+chosen)
 		cmd.Dir = "/tmp"
 		// Whatever is missing here should not be.
 		cmd.Env = []string{"CI=true", "HOME=/root", "TMPDIR=/tmp", "PATH=/", "WASMPOD_TEST_VM=1"}
@@ -52,7 +55,7 @@ func run(packages []string) error {
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d packages failed", failed, len(packages))
+		return fmt.Errorf("%d of %d packages failed", failed, len(tests))
 	}
 	return nil
 }

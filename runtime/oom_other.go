@@ -1,0 +1,24 @@
+//go:build !linux
+
+package runtime
+
+import (
+	"os"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// oomGuard knows of no kills: this is not Linux.
+type oomGuard struct{}
+
+func (*Runtime) newOOMGuard() *oomGuard { return nil }
+
+func oomEnd(*os.File) string { return "" }
+
+func (*oomGuard) start(*Runtime)                       {}
+func (*oomGuard) killed(int, time.Time) (string, bool) { return "", false }
+func (*oomGuard) runs(*corev1.Pod)                     {}
+func (*oomGuard) gone(types.UID)                       {}
+func (*oomGuard) close() error                         { return nil }
