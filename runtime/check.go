@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"os"
 	goruntime "runtime"
-	"strings"
 
-	"github.com/wasmpod/wasmpod/cgroup"
 	"github.com/wasmpod/wasmpod/cgroup/bpf"
 	"github.com/wasmpod/wasmpod/podnet"
 	"github.com/wasmpod/wasmpod/podnet/egress"
@@ -16,58 +14,26 @@ import (
 // Check is one thing that a host can or cannot do for pods.
 type Check struct {
 	Name string `json:"name"`
-	// Status is "enforced", "measured", "ok" or "absent".
+	// Status is "enforced", "measured" or "ok"; "fallback" where it is done, but not as
+	// well as elsewhere; or "absent".
 	Status string `json:"status"`
 	// Mechanism is what does it, or why nothing does.
 	Mechanism string `json:"mechanism"`
+	// Why says why it is not done by what does it best.
+	Why string `json:"why,omitempty"`
 	// Hint says what to do to get it; empty if there is nothing to do.
 	Hint string `json:"hint,omitempty"`
 }
 
 // Checks looks at what this host can enforce and measure. It starts nothing.
 func Checks(cfg Config) []Check {
-	checks := []Check{
-		checkDataDir(cfg.DataDir),
-		checkEngine(cfg.Interpreter),
-		{Name: "kill and stop", Status: "enforced", Mechanism: "safepoints in the guest's code"},
-		{Name: "file confinement", Status: "enforced", Mechanism: "paths are walked name by name: no link and no race leaves a mount"},
-		{Name: "memory limit", Status: "enforced", Mechanism: "all that a container holds is charged to it: linear memory by page, tables, stack, buffers"},
-		{Name: "cpu limit", Status: "enforced", Mechanism: "at safepoints, in periods of 100 ms, by the CPU time that is accounted"},
-		checkPodIPs(cfg),
-		checkEgress(cfg.Egress),
-		{Name: "egress, by the kernel", Status: "absent", Mechanism: "policy is enforced where wasmpod connects for a pod; no program is attached to the process's cgroup"},
-		checkPressure(cfg.EvictBelow),
-		checkAccounting(),
-	}
-	return append(checks, checkGroups(cfg.CgroupParent)...)
-}
-
-// checkPressure says when pods are evicted.
-func checkPressure(below int64) Check {
-	c := Check{Name: "memory pressure", Status: "enforced", Mechanism: "pods are evicted when less than " + cgroup.Bytes(below) + " are available"}
-	switch {
-	case below == 0:
-		c.Status, c.Mechanism, c.Hint = "absent", "no pod is ever evicted", "set --eviction-hard memory.available<100Mi"
-	case machineMemory().Available == 0:
-		c.Status, c.Mechanism = "absent", "this host does not say how much memory is available"
-	}
-	return c
-}
-
-// checkAccounting says by what CPU time is measured.
-func checkAccounting() Check {
 	a := bpf.Open(bpf.Config{Containers: 1})
 	defer a.Close()
-	c := Check{Name: "cpu accounting", Status: "measured", Mechanism: a.Mechanism().String()}
-	if missing := a.Missing(); len(missing) > 0 {
-		var why []string
-		for _, err := range missing {
-			why = append(why, err.Error())
-		}
-		c.Mechanism += "; not better because: " + strings.Join(why, "; ")
-		c.Hint = "grant CAP_BPF and CAP_PERFMON (root has them), on a kernel with BTF (CONFIG_DEBUG_INFO_BTF)"
-	}
-	return c
+	checks := append([]Check{checkDataDir(cfg.DataDir), checkEngine(cfg.Interpreter)}, guestChecks()...)
+	checks = append(checks, checkPodIPs(cfg), checkEgress(cfg.Egress), checkKernelEgress(), checkPressure(cfg.EvictBelow))
+	checks = append(checks, accountingCheck(a.Mechanism(), a.Missing())...)
+	checks = append(checks, checkOOM(cfg.CgroupParent)...)
+	return append(checks, checkGroups(cfg.CgroupParent)...)
 }
 
 func checkDataDir(dir string) Check {

@@ -62,7 +62,7 @@ func TestNamesOutside(t *testing.T) {
 		egress string
 		asks   bool
 	}{{"allow", true}, {"deny", false}, {"192.0.2.0/24", false}, {"192.0.2.0/24 dns", true}} {
-		n, err := newNetwork(t.Context(), Config{Egress: c.egress, Log: slog.New(slog.DiscardHandler)}, store.New(), resolvConf)
+		n, err := newNetwork(t.Context(), Config{Egress: c.egress, Log: slog.New(slog.DiscardHandler)}, store.New(), resolvConf, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

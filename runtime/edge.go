@@ -37,6 +37,7 @@ type member struct {
 	at     netip.Addr // where the host has it; invalid: it has not
 	link   *cni.Link  // of a pod whose IP is of CNI plugins: real sockets are opened there
 	egress *egress.Dialer
+	guard  *guard          // of its real sockets
 	limit  *hostport.Limit // of all that comes from the host
 	ports  []hostPort      // that the pod holds
 	bound  []*hostport.Forwarder
@@ -97,9 +98,17 @@ func (n *network) hostPorts(pod *corev1.Pod) (ports []hostPort) {
 }
 
 // newMember returns a member without a pod.
-func newMember(ns *podnet.Namespace, at netip.Addr, policy egress.Config) *member {
+func (n *network) newMember(ns *podnet.Namespace, at netip.Addr, policy egress.Config) *member {
+	policies := []egress.Policy{policy.Policy}
+	if policy.Ceiling != nil {
+		policies = append(policies, *policy.Ceiling)
+	}
+	g := n.sockets.newGuard(n.log, policies...)
+	if n.sockets != nil {
+		policy.Mark = g.mark
+	}
 	return &member{
-		ns: ns, at: at, egress: egress.New(policy), limit: hostport.NewLimit(0),
+		ns: ns, at: at, egress: egress.New(policy), guard: g, limit: hostport.NewLimit(0),
 		edge: make(map[edgeKey]*hostport.Forwarder), failed: make(map[edgeKey]bool),
 		retired: make(map[*hostport.Forwarder]struct{}),
 	}
@@ -189,8 +198,12 @@ func (n *network) join(ctx context.Context, pod *corev1.Pod, ns *podnet.Namespac
 	if n.claim == nil && link == nil {
 		at = netip.Addr{}
 	}
-	m := newMember(ns, at, policy)
+	m := n.newMember(ns, at, policy)
 	m.pod, m.ports, m.link = pod, n.hostPorts(pod), link
+	m.guard.log = n.log.With("pod", pod.Name, "namespace", pod.Namespace)
+	if slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return len(c.Ports) > 0 }) {
+		n.sockets.prepare() // it will listen
+	}
 	n.mu.Lock()
 	if err := n.checkPorts(m.ports); err != nil {
 		n.mu.Unlock()
@@ -201,7 +214,7 @@ func (n *network) join(ctx context.Context, pod *corev1.Pod, ns *podnet.Namespac
 	n.mu.Unlock()
 	leave = func() error { return n.leave(m) }
 	for _, p := range m.ports {
-		f, err := hostport.Listen(ctx, strings.ToLower(string(p.protocol)), p.at, hostport.Config{
+		f, err := m.guard.listen(ctx, strings.ToLower(string(p.protocol)), p.at, hostport.Config{
 			Dial:  n.dialer(m, netip.AddrPortFrom(ns.IP(), p.target)),
 			Limit: m.limit, Log: n.log,
 		})
@@ -236,7 +249,7 @@ func (n *network) leave(m *member) error {
 		errs = append(errs, f.Close())
 	}
 	m.ending.Wait()
-	errs = append(errs, m.egress.Close())
+	errs = append(errs, m.egress.Close(), m.guard.close())
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.members[m.ns] == m {
@@ -285,7 +298,7 @@ func (n *network) listening(ns *podnet.Namespace, proto podnet.Proto, port uint1
 		return nil
 	}
 	err := m.do(context.Background(), func() (err error) {
-		f, err = hostport.Listen(context.Background(), proto.String(), at, hostport.Config{
+		f, err = m.guard.listen(context.Background(), proto.String(), at, hostport.Config{
 			Dial: n.dialer(m, at), Limit: m.limit, Log: n.log,
 		})
 		return err

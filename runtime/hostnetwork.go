@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -46,24 +48,30 @@ func (n *network) connectHost(pod *corev1.Pod) (*inproc.Connection, error) {
 	}
 	p := &hostPod{pod: pod, ports: n.hostPorts(pod), egress: policy}
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	if err := n.checkPorts(p.ports); err != nil {
+		n.mu.Unlock()
 		return nil, err
 	}
 	ns := n.host.namespace.Load()
 	if ns == nil {
 		if ns, err = n.net.NewNamespace(); err != nil {
+			n.mu.Unlock()
 			return nil, err
 		}
 		ns.ReachThrough(func(proto podnet.Proto, to netip.AddrPort) bool {
 			return n.egress.Allows(proto.String(), to) && n.checkHostEgress(proto.String(), to.String()) == nil
 		})
-		n.host.member = newMember(ns, n.nodeIP, egress.Config{Policy: n.egress})
+		n.host.member = n.newMember(ns, n.nodeIP, egress.Config{Policy: n.egress})
 		n.members[ns] = n.host.member
 		n.host.namespace.Store(ns)
 	}
 	n.host.pods[pod.UID], n.ips[pod.UID] = p, ns.IP()
 	n.stale = true
+	guarded := n.guardHost()
+	n.mu.Unlock()
+	if guarded != nil {
+		return nil, errors.Join(guarded, n.leaveHost(p))
+	}
 	var once sync.Once
 	return &inproc.Connection{Namespace: ns, IP: n.nodeIP.String(), Close: func() (err error) {
 		once.Do(func() { err = n.leaveHost(p) })
@@ -79,19 +87,37 @@ func (n *network) leaveHost(p *hostPod) error {
 	n.stale = true
 	m := n.host.member
 	last := len(n.host.pods) == 0
+	var err error
 	if last {
 		n.host.member = nil
 		n.host.namespace.Store(nil)
+	} else {
+		err = n.guardHost()
 	}
 	n.mu.Unlock()
 	if !last {
+		return err
+	}
+	return errors.Join(n.leave(m), m.ns.Close())
+}
+
+// guardHost has the kernel hold the pods to what all of them allow. n.mu is held.
+func (n *network) guardHost() error {
+	if n.sockets == nil {
 		return nil
 	}
-	err := n.leave(m)
-	if e := m.ns.Close(); err == nil {
-		err = e
+	policies := []egress.Policy{n.egress}
+	texts := make(map[string]bool)
+	for _, p := range n.host.pods {
+		if text, ok := p.pod.Annotations[egressAnnotation]; ok && !texts[text] {
+			texts[text] = true
+			policies = append(policies, p.egress.Policy)
+		}
 	}
-	return err
+	if len(texts) > maxHostPolicies {
+		return fmt.Errorf("pods on the host's network have more than %d different annotations %s", maxHostPolicies, egressAnnotation)
+	}
+	return n.host.member.guard.set(policies)
 }
 
 // checkHostEgress says whether every pod on the host's network allows an

@@ -43,6 +43,7 @@ type network struct {
 	net       *podnet.Network
 	nodeIP    netip.Addr // where node ports, and host ports that name no IP, are bound
 	egress    egress.Policy
+	sockets   *socketWall  // nil: the kernel checks nothing
 	claim     *claim       // of the pod IPs on the host; nil: pod IPs are not reachable from there
 	cni       *cni.Network // gives pods their IPs; nil: they are of net
 	dns       *clusterDNS
@@ -58,6 +59,7 @@ type network struct {
 	policies   []*networkingv1.NetworkPolicy
 	namespaces map[string]map[string]string
 	nodePorts  []*hostport.Forwarder
+	node       *guard         // of their sockets
 	changes    *store.Watcher // nil until there is a need for tables
 	pods       map[types.UID]*corev1.Pod
 	order      []types.UID
@@ -72,9 +74,10 @@ type turn struct {
 	protocol                 corev1.Protocol
 }
 
-func newNetwork(ctx context.Context, cfg Config, objects *store.Store, resolvConf []byte) (_ *network, err error) {
+func newNetwork(ctx context.Context, cfg Config, objects *store.Store, resolvConf []byte, sockets *socketWall) (_ *network, err error) {
 	n := &network{
-		log: cfg.Log, store: objects,
+		log: cfg.Log, store: objects, sockets: sockets,
+		node:       sockets.newGuard(cfg.Log, egress.Policy{}), // they connect nowhere
 		nodeIP:     netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 		egress:     egress.Allow,
 		members:    make(map[*podnet.Namespace]*member),
@@ -147,6 +150,7 @@ func (n *network) close() error {
 	if n.claim != nil {
 		errs = append(errs, n.claim.Close())
 	}
+	errs = append(errs, n.node.close(), n.sockets.close())
 	return errors.Join(errs...)
 }
 
@@ -373,7 +377,7 @@ func (a *affinity) set(c client, to netip.AddrPort, expires time.Time) {
 
 // DialContext implements podnet.Outside: it dials what is no pod, as far as the
 // egress policies of the pod and of the node allow.
-func (n *network) DialContext(ctx context.Context, from *podnet.Namespace, network, address string) (conn net.Conn, err error) {
+func (n *network) DialContext(ctx context.Context, from *podnet.Namespace, network, address string) (net.Conn, error) {
 	n.mu.Lock()
 	m := n.members[from]
 	n.mu.Unlock()
@@ -385,11 +389,13 @@ func (n *network) DialContext(ctx context.Context, from *podnet.Namespace, netwo
 			return nil, err
 		}
 	}
-	err = m.do(ctx, func() (err error) {
-		conn, err = m.egress.DialContext(ctx, network, address)
-		return err
+	return m.guard.dial(address, func() (conn net.Conn, err error) {
+		err = m.do(ctx, func() (err error) {
+			conn, err = m.egress.DialContext(ctx, network, address)
+			return err
+		})
+		return conn, err
 	})
-	return conn, err
 }
 
 // nodePortFree reports whether nobody on this host has a port. n.mu is held.
@@ -417,7 +423,7 @@ func (n *network) openNodePorts(ctx context.Context, svc *corev1.Service) error 
 			continue
 		}
 		key := portKey{svc.Namespace, svc.Name, p.Protocol, uint16(p.NodePort)}
-		f, err := hostport.Listen(ctx, strings.ToLower(string(p.Protocol)), netip.AddrPortFrom(n.nodeIP, uint16(p.NodePort)), hostport.Config{
+		f, err := n.node.listen(ctx, strings.ToLower(string(p.Protocol)), netip.AddrPortFrom(n.nodeIP, uint16(p.NodePort)), hostport.Config{
 			Dial: func(ctx context.Context, network string, client netip.AddrPort) (net.Conn, error) {
 				return n.dialNodePort(ctx, key, network, client)
 			},

@@ -33,7 +33,7 @@ type testNetwork struct {
 func newTestNetwork(t *testing.T, cfg Config, manifests string) *testNetwork {
 	t.Helper()
 	cfg.Log = slog.New(slog.DiscardHandler)
-	n, err := newNetwork(t.Context(), cfg, store.New(), nil)
+	n, err := newNetwork(t.Context(), cfg, store.New(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +360,7 @@ spec: {containers: [{name: c, image: i}]}
 	if err := n.add(bad); err == nil {
 		t.Error("an annotation that is no policy was taken")
 	}
-	if _, err := newNetwork(t.Context(), Config{Egress: "nonsense", Log: n.log}, store.New(), nil); err == nil {
+	if _, err := newNetwork(t.Context(), Config{Egress: "nonsense", Log: n.log}, store.New(), nil, nil); err == nil {
 		t.Error("a configuration that is no policy was taken")
 	}
 }

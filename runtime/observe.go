@@ -92,11 +92,14 @@ func (n *network) usage() map[types.UID]*metrics.Network {
 	n.mu.Unlock()
 	out := make(map[types.UID]*metrics.Network, len(members))
 	for _, m := range members {
+		if m.pod == nil {
+			continue // what pods on the host's network do is the host's
+		}
 		s := m.ns.Stats()
 		out[m.pod.UID] = &metrics.Network{
 			RxBytes: s.Pod.RxBytes, RxPackets: s.Pod.RxPackets, RxDropped: s.Pod.RxDropped,
 			TxBytes: s.Pod.TxBytes, TxPackets: s.Pod.TxPackets,
-			Sockets: s.Sockets, EgressDenied: m.egress.Denied(),
+			Sockets: s.Sockets, EgressDenied: m.egress.Denied(), Outside: m.guard.usage(),
 		}
 	}
 	return out
@@ -106,7 +109,7 @@ func (r *Runtime) nodeStats() metrics.Node {
 	n := metrics.Node{
 		Name: r.node.Name, Started: r.opened, CPU: machineCPU(), CPUs: goruntime.NumCPU(),
 		Memory: machineMemory(), Process: processUsage(), Wall: r.wall.stats(),
-		Compile: metrics.Compile(r.engine.Compiles()),
+		Compile: metrics.Compile(r.engine.Compiles()), Mechanisms: mechanismMetrics(r.Mechanisms()),
 	}
 	var fs unix.Statfs_t
 	if unix.Statfs(r.cfg.DataDir, &fs) == nil {

@@ -13,11 +13,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/wasmpod/wasmpod/cgroup/bpf"
 	"github.com/wasmpod/wasmpod/runtime/image"
 	"github.com/wasmpod/wasmpod/runtime/lifecycle"
 	"github.com/wasmpod/wasmpod/runtime/logs"
@@ -60,6 +62,9 @@ type Config struct {
 	// allow, which does not mean the host itself. The annotation
 	// wasmpod.dev/egress of a pod can only narrow it.
 	Egress string
+	// EgressWall has the kernel check that too, with this process in a cgroup of its
+	// own from when a pod's first real socket is opened; default off.
+	EgressWall EgressWall
 	// CgroupParent is the group of the kernel in which this process makes one for
 	// itself, "auto" for the one it is in; empty: none is made. See package cgroupfs.
 	CgroupParent string
@@ -102,6 +107,7 @@ type Runtime struct {
 	events  *metrics.Events
 	wall    *wall
 	oom     *oomGuard
+	cpu     *bpf.Accounting // nil under a fake clock
 	opened  time.Time
 
 	ctx    context.Context // of everything that runs
@@ -114,6 +120,8 @@ type Runtime struct {
 	waiting map[types.UID]corev1.PodStatus // of pods that were ended while Pending
 	jobs    []*job
 	tasks   sync.WaitGroup // job controllers
+
+	mechanisms atomic.Pointer[[]Check] // once they are settled
 
 	storage sync.Once // starts watchStorage
 	claims  claims
@@ -182,16 +190,20 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	// A host without these: its pods have none either.
 	resolvConf, _ := os.ReadFile("/etc/resolv.conf")
 	hosts, _ := os.ReadFile("/etc/hosts")
-	if r.network, err = newNetwork(ctx, cfg, r.store, resolvConf); err != nil {
+	sockets, err := newSocketWall(cfg, r.wall)
+	if err != nil {
 		return nil, err
 	}
-	cpu := processCPU()
+	if r.network, err = newNetwork(ctx, cfg, r.store, resolvConf, sockets); err != nil {
+		return nil, errors.Join(err, sockets.close())
+	}
+	r.cpu = processCPU()
 	r.driver = inproc.New(inproc.Config{
 		Engine:     r.engine,
 		Images:     r.images,
 		Volumes:    r.volume,
 		Network:    r.network.net,
-		CPU:        cpu,
+		CPU:        r.cpu,
 		Connect:    r.network.connect,
 		ClusterDNS: clusterDNSIP.String(),
 		Root:       pods,
@@ -204,10 +216,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	r.startImageCollector()
 	r.startEvictor(cfg.EvictBelow)
 	r.startLogCollector()
-	r.logCPU(cpu)
-	if cpu != nil { // else time is not real
-		r.oom.start(r)
-	}
+	r.startMechanisms()
 	return r, nil
 }
 

@@ -71,6 +71,7 @@ Every flag can also be set by an environment variable (WASMPOD_DATA_DIR for
 	flags.String("node-name", "", "name of this node (default: the host's name)")
 	flags.Bool("interpreter", false, "interpret modules instead of compiling them: slower, for CPUs without compiler support")
 	flags.String("egress", "allow", "what pods may reach outside: allow, deny, or a list of CIDR[:port[-port]][/tcp|/udp] and dns; the host itself only if listed")
+	flags.String("egress-wall", "auto", "have the kernel check that too, by BPF programs at a cgroup of this process's own: if it can (auto), required, or off")
 	flags.String("cni-conf-dir", "", "folder with a configuration of CNI, whose plugins give pods their IPs (needs root; default: pod IPs are addresses of loopback)")
 	flags.StringSlice("cni-bin-dir", nil, "folders with CNI plugins (default: /opt/cni/bin, /usr/lib/cni, /usr/libexec/cni)")
 	flags.String("cgroup-parent", "", "make a cgroup for this process and its pods in this one, or in the one it is in (auto), and have the kernel enforce what pods may have of the machine")
@@ -79,8 +80,9 @@ Every flag can also be set by an environment variable (WASMPOD_DATA_DIR for
 	flags.String("log-level", "warn", "least severe messages to print: debug, info, warn or error")
 	flags.String("log-format", "text", "form of messages: text or json")
 	for flag, values := range map[string][]string{
-		"log-level":  {"debug", "info", "warn", "error"},
-		"log-format": {"text", "json"},
+		"log-level":   {"debug", "info", "warn", "error"},
+		"log-format":  {"text", "json"},
+		"egress-wall": {"auto", "required", "off"},
 	} {
 		_ = root.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
@@ -198,6 +200,7 @@ func (a *app) configure(flags *pflag.FlagSet) error {
 		NodeName:    v.GetString("node-name"),
 		Interpreter: v.GetBool("interpreter"),
 		Egress:      v.GetString("egress"),
+		EgressWall:  runtime.EgressWall(v.GetString("egress-wall")),
 		CNIConfDir:  v.GetString("cni-conf-dir"),
 		CNIBinDirs:  v.GetStringSlice("cni-bin-dir"),
 

@@ -29,6 +29,15 @@ type Node struct {
 	Compile Compile
 	// Wall is the group of the kernel that bounds this process; nil if none does.
 	Wall *Wall
+	// Mechanisms are by what is measured and enforced here.
+	Mechanisms []Mechanism
+}
+
+// Mechanism is one thing that is measured or enforced, or is not.
+type Mechanism struct {
+	Name   string
+	Status string // enforced, measured, ok, fallback or absent
+	By     string
 }
 
 // NodeMemory is the machine's, in bytes.
@@ -74,6 +83,16 @@ type Network struct {
 	RxBytes, RxPackets, RxDropped, TxBytes, TxPackets uint64
 	Sockets                                           int
 	EgressDenied                                      uint64
+	Outside                                           *Outside // nil: nobody counts, or there was nothing
+}
+
+// Outside is what the kernel has counted of the sockets of the host that were opened
+// for a pod: to what is no pod, and from clients on the host. It is counted as
+// payload of the pod's interface, too; here it is packets of IP, with headers.
+type Outside struct {
+	RxBytes, RxPackets, TxBytes, TxPackets uint64
+	// Denied is what the kernel has refused that had been allowed before.
+	Denied uint64
 }
 
 // Container is one running attempt of a container.

@@ -58,6 +58,12 @@ var (
 	sockets      = usageDesc("container_sockets", "Open sockets.", usageLabels)
 	egressDenied = usageDesc("wasmpod_egress_denied_total", "Connections to the outside that policy has refused.", podLabels)
 
+	outsideRxBytes   = usageDesc("wasmpod_outside_receive_bytes_total", "IP packets that sockets of the host received for the pod, in bytes with headers.", podLabels)
+	outsideRxPackets = usageDesc("wasmpod_outside_receive_packets_total", "IP packets that sockets of the host received for the pod.", podLabels)
+	outsideTxBytes   = usageDesc("wasmpod_outside_transmit_bytes_total", "IP packets that sockets of the host sent for the pod, in bytes with headers.", podLabels)
+	outsideTxPackets = usageDesc("wasmpod_outside_transmit_packets_total", "IP packets that sockets of the host sent for the pod.", podLabels)
+	outsideDenied    = usageDesc("wasmpod_outside_denied_total", "What the kernel has refused sockets of the pod that wasmpod had allowed: a fault of wasmpod.", podLabels)
+
 	fuel       = usageDesc("wasmpod_fuel_total", "Work that the container's code was charged, in units of about 64 bytes of code executed. It does not depend on the machine.", containerLabels)
 	safepoints = usageDesc("wasmpod_safepoint_crossings_total", "How often the container's code has looked up whether it is to stop.", containerLabels)
 )
@@ -115,7 +121,15 @@ func (w *writer) usage(s *Snapshot, p *Pod, events *Events) {
 		w.counter(netTxDropped, 0, at...)
 		w.counter(netTxErrors, 0, at...)
 		w.gauge(sockets, float64(n.Sockets), labels(nil)...)
-		w.counter(egressDenied, float64(n.EgressDenied), p.Namespace, p.Name, string(p.UID))
+		pod := []string{p.Namespace, p.Name, string(p.UID)}
+		w.counter(egressDenied, float64(n.EgressDenied), pod...)
+		if o := n.Outside; o != nil {
+			w.counter(outsideRxBytes, float64(o.RxBytes), pod...)
+			w.counter(outsideRxPackets, float64(o.RxPackets), pod...)
+			w.counter(outsideTxBytes, float64(o.TxBytes), pod...)
+			w.counter(outsideTxPackets, float64(o.TxPackets), pod...)
+			w.counter(outsideDenied, float64(o.Denied), pod...)
+		}
 	}
 }
 
@@ -160,6 +174,7 @@ var (
 	wallMemory  = engineDesc("wasmpod_wall_memory_limit_bytes", "Memory that the kernel lets this process and its pods have; 0 is no bound.", []string{"path"})
 	wallUsage   = engineDesc("wasmpod_wall_memory_usage_bytes", "Memory that the kernel charges this process and its pods.", []string{"path"})
 	wallOOM     = engineDesc("wasmpod_wall_oom_kills_total", "Processes that the kernel has killed for want of memory.", []string{"path"})
+	mechanism   = engineDesc("wasmpod_mechanism_info", "By what this host measures and enforces: what, how well (enforced, measured, ok, fallback, absent), and by which mechanism. The value is always 1.", []string{"name", "status", "mechanism"})
 	wallPeriods = engineDesc("wasmpod_wall_cfs_throttled_periods_total", "Periods in which the kernel has held this process back.", []string{"path"})
 )
 
@@ -175,6 +190,9 @@ func (w *writer) engine(s *Snapshot) {
 	w.counter(compiles, float64(c.Cached), "cached")
 	w.counter(compiles, float64(c.Failed), "failed")
 	w.counter(compileTime, c.Time.Seconds())
+	for _, m := range s.Node.Mechanisms {
+		w.gauge(mechanism, 1, m.Name, m.Status, m.By)
+	}
 	if wall := s.Node.Wall; wall != nil {
 		w.gauge(wallMemory, float64(wall.MemoryLimit), wall.Path)
 		w.gauge(wallUsage, float64(wall.MemoryUsage), wall.Path)

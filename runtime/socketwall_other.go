@@ -1,0 +1,9 @@
+//go:build !linux
+
+package runtime
+
+import "github.com/wasmpod/wasmpod/cgroup/netwall"
+
+func socketGroup(Config, *wall) (dir string, leave func() error, err error) {
+	return "", nil, netwall.ErrNotSupported
+}
