@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -29,25 +28,6 @@ func processCPU() *bpf.Accounting {
 		return nil
 	}
 	return accounting()
-}
-
-// logCPU says in the log by what CPU time is measured, as soon as that is known,
-// and why not in a better way.
-func (r *Runtime) logCPU(a *bpf.Accounting) {
-	if a == nil {
-		return
-	}
-	r.tasks.Go(func() {
-		select {
-		case <-r.ctx.Done():
-		case <-a.Settled():
-			args := []any{"mechanism", a.Mechanism().String()}
-			if missing := a.Missing(); len(missing) > 0 {
-				args = append(args, "better ones lack", errors.Join(missing...))
-			}
-			r.cfg.Log.Info("CPU time of containers is accounted", args...)
-		}
-	})
 }
 
 // CPUMechanism is how containers' CPU time is measured, and why not in a better

@@ -2,8 +2,8 @@ package runtime
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -133,7 +133,9 @@ type oomGuard struct {
 	mu     sync.Mutex
 	record oomRecord
 	watch  *bpf.OOMWatch // nil until it is loaded
-	unpin  func() error
+	// unpin removes the pin; unpinned is why there is none.
+	unpin    func() error
+	unpinned error
 
 	score *oomScore // nil: left alone
 }
@@ -169,46 +171,26 @@ func (g *oomGuard) count() (more bool) {
 	return more
 }
 
-// start loads the programs, once there has been time for what is more urgent.
-func (g *oomGuard) start(r *Runtime) {
-	r.tasks.Go(func() {
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-time.After(loadDelay):
-		}
-		w := oomWatch()
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.watch = w
-		args := []any{"mechanism", g.mechanism()}
-		if missing := w.Missing(); len(missing) > 0 {
-			args = append(args, "better ones lack", errors.Join(missing...))
-		}
-		if w.Mechanism() != bpf.OOMNone {
-			pin := "wasmpod-" + filepath.Base(r.run.path) + "-" + strconv.Itoa(os.Getpid())
-			remove, err := w.Keep(filepath.Join(bpffs, pin))
-			if err == nil {
-				g.unpin, g.record.Pin = remove, pin
-				err = g.record.write(g.lock)
-			}
-			if err != nil {
-				args = append(args, "this process's own end is only counted", err)
-			}
-		}
-		g.log.Info("kills by the kernel for want of memory are attributed", args...)
-	})
-}
-
-// mechanism is what is in force. g.mu is held.
-func (g *oomGuard) mechanism() string {
-	switch {
-	case g.watch != nil && g.watch.Mechanism() != bpf.OOMNone:
-		return g.watch.Mechanism().String()
-	case len(g.record.Groups) > 0:
-		return "the oom_kill count of cgroup " + g.record.Groups[0].Path
+// start loads the programs, once there has been time for what is more urgent. It
+// returns false if ctx has ended before.
+func (g *oomGuard) start(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(loadDelay):
 	}
-	return "none"
+	w := oomWatch()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.watch = w
+	if w.Mechanism() != bpf.OOMNone {
+		pin := "wasmpod-" + strings.TrimSuffix(filepath.Base(g.lock.Name()), ".lock") + "-" + strconv.Itoa(os.Getpid())
+		if g.unpin, g.unpinned = w.Keep(filepath.Join(bpffs, pin)); g.unpinned == nil {
+			g.record.Pin = pin
+			g.unpinned = g.record.write(g.lock)
+		}
+	}
+	return true
 }
 
 // killed says whether the kernel has ended a process of ours for want of memory, that

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -50,7 +51,7 @@ func runShort(what string) error {
 	failed := make(chan string, 100)
 	r, err := Open(context.Background(), Config{
 		DataDir: os.Getenv("RUNTIME_TEST_DATA"), CgroupParent: os.Getenv("RUNTIME_TEST_PARENT"), EvictBelow: 0,
-		Log: slog.New(tellTale{slog.DiscardHandler, watching}),
+		Log: slog.New(tellTale{slog.DiscardHandler, watching, new(sync.Once)}),
 		OnProgress: func(_ *corev1.Pod, f lifecycle.Fact) {
 			if f, ok := f.(lifecycle.ContainerStartFailed); ok {
 				failed <- f.Reason + ": " + f.Message
@@ -92,14 +93,18 @@ func runShort(what string) error {
 type tellTale struct {
 	slog.Handler
 	watching chan struct{}
+	once     *sync.Once // more can become known later
 }
 
 func (h tellTale) Enabled(context.Context, slog.Level) bool { return true }
 
 func (h tellTale) Handle(_ context.Context, r slog.Record) error {
-	if strings.HasPrefix(r.Message, "kills by the kernel") {
-		close(h.watching)
-	}
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Value.String() == oomCheckName {
+			h.once.Do(func() { close(h.watching) })
+		}
+		return true
+	})
 	return nil
 }
 

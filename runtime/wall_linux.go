@@ -75,18 +75,36 @@ func (w *wall) close() error {
 	return w.Close()
 }
 
+// checks says what of the wall is there.
+func (w *wall) checks() []Check {
+	if w == nil {
+		return checkGroups("")
+	}
+	checks := []Check{{Name: groupsCheckName, Status: "ok", Mechanism: "group " + w.Path()}}
+	for _, controller := range []string{cgroupfs.CPU, cgroupfs.Memory} {
+		c := Check{Name: wallCheckName + controller, Status: "enforced", Mechanism: "group " + w.Path()}
+		if !slices.Contains(w.enforced, controller) {
+			c.Status, c.Mechanism, c.Hint = "absent", "no "+controller+" controller there", "enable the controller in the parent (cgroup.subtree_control)"
+		}
+		checks = append(checks, c)
+	}
+	return checks
+}
+
+const (
+	groupsCheckName = "kernel cgroups"
+	wallCheckName   = "kernel's wall: "
+)
+
 // checkGroups says what groups of the kernel this process could have.
 func checkGroups(parent string) []Check {
-	const (
-		hint  = "set --cgroup-parent to a group that is delegated to wasmpod, or to auto"
-		limit = "kernel's wall: "
-	)
+	const hint = "set --cgroup-parent to a group that is delegated to wasmpod, or to auto"
 	host, err := cgroupfs.Detect()
 	if err != nil {
-		return []Check{{Name: "kernel cgroups", Status: "absent", Mechanism: err.Error()}}
+		return []Check{{Name: groupsCheckName, Status: "absent", Mechanism: err.Error()}}
 	}
 	mode := host.Mode()
-	c := Check{Name: "kernel cgroups", Status: "ok", Mechanism: "hierarchy: " + string(mode)}
+	c := Check{Name: groupsCheckName, Status: "ok", Mechanism: "hierarchy: " + string(mode)}
 	if mode == cgroupfs.None {
 		c.Status, c.Mechanism, c.Hint = "absent", "no cgroup hierarchy is mounted", "mount cgroup2 at /sys/fs/cgroup"
 		return []Check{c}
@@ -98,7 +116,7 @@ func checkGroups(parent string) []Check {
 	}
 	by, absent := host.Controllers(asked)
 	for _, controller := range []string{cgroupfs.CPU, cgroupfs.Memory} {
-		c := Check{Name: limit + controller, Status: "enforced", Mechanism: fmt.Sprintf("%s controller below %s", by[controller], asked)}
+		c := Check{Name: wallCheckName + controller, Status: "enforced", Mechanism: fmt.Sprintf("%s controller below %s", by[controller], asked)}
 		switch {
 		case by[controller] == "":
 			c.Status, c.Mechanism = "absent", absent[controller]

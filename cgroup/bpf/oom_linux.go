@@ -56,8 +56,8 @@ func WatchOOM(cfg OOMConfig) *OOMWatch {
 			w.mechanism = m
 			break
 		}
-		if m != OOMLimit { // of which some kernels refuse one half to everybody
-			err = explain(err)
+		if err = explain(err); m == OOMLimit && errors.Is(err, unix.EPERM) {
+			err = unix.EPERM // some kernels refuse fentry to everybody; else the next says what is needed
 		}
 		w.missing = append(w.missing, fmt.Errorf("%v: %w", m, err))
 	}

@@ -22,7 +22,11 @@ func newCheckCommand(a *app) *cobra.Command {
 			return a.print(output, checks, func(w *tabwriter.Writer) {
 				fmt.Fprintln(w, "WHAT\tSTATUS\tBY\tTO DO")
 				for _, c := range checks {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Name, c.Status, c.Mechanism, c.Hint)
+					by := c.Mechanism
+					if c.Why != "" {
+						by += "; not better because: " + c.Why
+					}
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Name, c.Status, by, c.Hint)
 				}
 			})
 		},
