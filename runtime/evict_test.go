@@ -24,7 +24,7 @@ func TestMemoryPressure(t *testing.T) {
 		var mu sync.Mutex
 		var evicted []string
 		r, err := Open(t.Context(), Config{
-			DataDir: t.TempDir(), Interpreter: raceEnabled,
+			DataDir: dataDir(t), Interpreter: raceEnabled,
 			EvictBelow: 1 << 60, // nobody has that much
 			OnEvent: func(e *corev1.Event) {
 				if e.Reason == "Evicted" {

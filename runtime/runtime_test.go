@@ -13,8 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -22,8 +20,6 @@ import (
 	"github.com/wasmpod/wasmpod/runtime/manifest"
 	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // guest fails as often as its first argument says, counting in a file of a
 // volume, and then succeeds. -1: always.
@@ -85,7 +81,7 @@ func inBubble(t *testing.T, yaml string, check func(t *testing.T, r *Runtime, ou
 	synctest.Test(t, func(t *testing.T) {
 		out := new(output)
 		r, err := Open(t.Context(), Config{
-			DataDir:     t.TempDir(),
+			DataDir:     dataDir(t),
 			Interpreter: raceEnabled,
 			Stdio:       func(container.Config) Stdio { return Stdio{Stdout: out, Stderr: out} },
 		})

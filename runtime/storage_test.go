@@ -139,7 +139,7 @@ func TestStorageRES30_TIME21_VOL40(t *testing.T) {
 	for i, e := range evictions {
 		all += pod(fmt.Sprintf("e%d", i), e.containers...)
 	}
-	data := t.TempDir()
+	data := dataDir(t)
 	buildFiles(t, data, module)
 	for name, source := range map[string]string{"image": "{reference: \"files:1\"}", "no-image": "{reference: \"other:1\", pullPolicy: Never}"} {
 		all += "---\napiVersion: v1\nkind: Pod\nmetadata: {name: " + name + "}\nspec:\n  restartPolicy: Never\n  volumes: [{name: i, image: " + source + "}]\n" +

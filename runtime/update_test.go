@@ -72,7 +72,7 @@ func TestUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := new(output)
 		r, err := Open(t.Context(), Config{
-			DataDir: t.TempDir(), Interpreter: raceEnabled,
+			DataDir: dataDir(t), Interpreter: raceEnabled,
 			Stdio: func(container.Config) Stdio { return Stdio{Stdout: out, Stderr: out} },
 		})
 		if err != nil {
