@@ -30,7 +30,7 @@ func Checks(cfg Config) []Check {
 	a := bpf.Open(bpf.Config{Containers: 1})
 	defer a.Close()
 	checks := append([]Check{checkDataDir(cfg.DataDir), checkEngine(cfg.Interpreter)}, guestChecks()...)
-	checks = append(checks, checkPodIPs(cfg), checkEgress(cfg.Egress), checkKernelEgress(), checkPressure(cfg.EvictBelow))
+	checks = append(checks, checkPodIPs(cfg), checkEgress(cfg.Egress), checkSocketWall(cfg), checkPressure(cfg.EvictBelow))
 	checks = append(checks, accountingCheck(a.Mechanism(), a.Missing())...)
 	checks = append(checks, checkOOM(cfg.CgroupParent)...)
 	return append(checks, checkGroups(cfg.CgroupParent)...)

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/wasmpod/wasmpod/cgroup"
@@ -12,10 +13,17 @@ import (
 // of Checks. Within the first second, before programs of the kernel are loaded, it can
 // be by less than later.
 func (r *Runtime) Mechanisms() []Check {
-	if m := r.mechanisms.Load(); m != nil {
-		return *m
+	m := r.mechanisms.Load()
+	if m == nil {
+		return r.findMechanisms()
 	}
-	return r.findMechanisms()
+	checks := slices.Clone(*m)
+	for i := range checks {
+		if checks[i].Name == egressWallName { // it can change at any time
+			checks[i] = r.network.sockets.check()
+		}
+	}
+	return checks
 }
 
 func (r *Runtime) findMechanisms() []Check {
@@ -26,7 +34,7 @@ func (r *Runtime) findMechanisms() []Check {
 		cpu = accountingCheck(r.cpu.Mechanism(), r.cpu.Missing())
 	}
 	checks := append([]Check{checkEngine(r.cfg.Interpreter)}, guestChecks()...)
-	checks = append(checks, checkEgress(r.cfg.Egress), checkKernelEgress(), checkPressure(r.cfg.EvictBelow))
+	checks = append(checks, checkEgress(r.cfg.Egress), r.network.sockets.check(), checkPressure(r.cfg.EvictBelow))
 	checks = append(checks, cpu...)
 	checks = append(checks, r.oom.checks()...)
 	return append(checks, r.wall.checks()...)
@@ -108,11 +116,6 @@ func joinErrors(errs []error) string {
 		why = append(why, err.Error())
 	}
 	return strings.Join(why, "; ")
-}
-
-// checkKernelEgress says whether the kernel checks what leaves pods.
-func checkKernelEgress() Check {
-	return Check{Name: "egress, by the kernel", Status: "absent", Mechanism: "policy is enforced where wasmpod connects for a pod; no program is attached to the process's cgroup"}
 }
 
 // checkPressure says when pods are evicted.

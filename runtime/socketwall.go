@@ -45,6 +45,8 @@ type socketWall struct {
 	leave  func() error
 	err    error
 	lost   atomic.Bool // sockets are not in the group any more
+
+	found atomic.Pointer[Check] // once it was opened, or could not be
 }
 
 // newSocketWall returns the wall that cfg asks for; nil if it asks for none.
@@ -75,6 +77,8 @@ func (s *socketWall) open() *netwall.Wall {
 				err = errors.Join(err, leave())
 			}
 		}
+		c := egressWallCheck(err)
+		s.found.Store(&c)
 		if s.err = err; err != nil {
 			s.log.Info("the kernel does not check the sockets of pods: policy is enforced by wasmpod alone", "error", err)
 			return
@@ -246,12 +250,29 @@ func (g *guard) close() error {
 	return g.pod.Close()
 }
 
+const egressWallName = "egress, by the kernel"
+
+// check says what is in force.
+func (s *socketWall) check() Check {
+	switch {
+	case s == nil:
+		return Check{
+			Name: egressWallName, Status: "absent",
+			Mechanism: "switched off: policy is enforced where wasmpod connects for a pod", Hint: "set --egress-wall auto",
+		}
+	case s.lost.Load():
+		return egressWallCheck(errors.New("this process was moved out of its group"))
+	}
+	if c := s.found.Load(); c != nil {
+		return *c
+	}
+	return Check{Name: egressWallName, Status: "ok", Mechanism: "from when a pod opens its first socket"}
+}
+
 // checkSocketWall says whether the kernel can check sockets of pods.
 func checkSocketWall(cfg Config) Check {
-	c := Check{Name: "egress, by the kernel", Status: "absent"}
 	if cfg.EgressWall == "" || cfg.EgressWall == WallOff {
-		c.Mechanism, c.Hint = "switched off: policy is enforced where wasmpod connects for a pod", "set --egress-wall auto"
-		return c
+		return (*socketWall)(nil).check()
 	}
 	dir, leave, err := socketGroup(Config{DataDir: cfg.DataDir, Log: slog.New(slog.DiscardHandler)}, nil)
 	if err == nil {
@@ -261,6 +282,12 @@ func checkSocketWall(cfg Config) Check {
 		}
 		err = errors.Join(err, leave())
 	}
+	return egressWallCheck(err)
+}
+
+// egressWallCheck is of a wall that could be opened, or not for this reason.
+func egressWallCheck(err error) Check {
+	c := Check{Name: egressWallName, Status: "absent"}
 	if err != nil {
 		c.Mechanism = err.Error() + "; policy is enforced where wasmpod connects for a pod"
 		c.Hint = "run as root, or with CAP_BPF and CAP_NET_ADMIN in a cgroup v2 group that is delegated (systemd-run --user --scope -p Delegate=yes)"
