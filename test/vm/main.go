@@ -4,8 +4,9 @@
 // VM_KERNEL, a path. There is no KVM: the machine is emulated.
 //
 // Of a package's tests those can be chosen whose names match: package=regexp.
+// A package that is a command runs as package:argument,argument...
 //
-//	vm [-timeout 3m] package[=regexp]...
+//	vm [-timeout 3m] package[=regexp | :arguments]...
 package main
 
 import (
@@ -40,9 +41,14 @@ func main() {
 	}
 }
 
-// list returns the packages that have tests, each with what is chosen of them.
+// list returns the packages that have tests, each with what is chosen of them, and
+// the commands.
 func list(patterns []string) (tests []string, err error) {
 	for _, pattern := range patterns {
+		if strings.Contains(pattern, ":") {
+			tests = append(tests, pattern)
+			continue
+		}
 		pattern, chosen, _ := strings.Cut(pattern, "=")
 		cmd := exec.Command("go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}", pattern)
 		cmd.Stderr = os.Stderr
@@ -82,8 +88,14 @@ func run(timeout time.Duration, tests []string) error {
 	var names []string
 	for i, t := range tests {
 		names = append(names, fmt.Sprintf("test%02d", i))
-		p, _, _ := strings.Cut(t, "=")
-		if err := build(dir, names[i], "test", "-c", p); err != nil {
+		var err error
+		if p, _, command := strings.Cut(t, ":"); command {
+			err = build(dir, names[i], "build", p)
+		} else {
+			p, _, _ = strings.Cut(t, "=")
+			err = build(dir, names[i], "test", "-c", p)
+		}
+		if err != nil {
 			return err
 		}
 	}

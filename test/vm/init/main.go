@@ -2,7 +2,7 @@
 
 // Command init is process 1 of the machine in which command vm runs tests. Its
 // arguments are the packages whose tests are /test00, /test01, …, each with what is
-// chosen of them, package=regexp.
+// chosen of them, package=regexp; or commands, package:argument,argument.
 package main
 
 import (
@@ -43,8 +43,12 @@ func run(tests []string) error {
 	failed := 0
 	for i, t := range tests {
 		p, chosen, _ := strings.Cut(t, "=")
+		args := []string{"-test.v", "-test.timeout=2m", "-test.run=" + chosen}
+		if c, arguments, command := strings.Cut(t, ":"); command {
+			p, chosen, args = c, arguments, strings.Split(arguments, ",")
+		}
 		fmt.Println("vm: test", p, chosen)
-		cmd := exec.Command(fmt.Sprintf("/test%02d", i), "-test.v", "-test.timeout=2m", "-test.run="+chosen)
+		cmd := exec.Command(fmt.Sprintf("/test%02d", i), args...)
 		cmd.Dir = "/tmp"
 		// Whatever is missing here should not be.
 		cmd.Env = []string{"CI=true", "HOME=/root", "TMPDIR=/tmp", "PATH=/", "WASMPOD_TEST_VM=1"}
