@@ -11,19 +11,26 @@ import (
 // call fails as well, and the guest ends with it, as one whose own memory exceeds
 // the limit (OOM-06).
 const (
-	// descriptorBytes is what an open descriptor takes at most: its entry, twice
-	// that while the table grows, and its file.
-	descriptorBytes = 512
-	pollSetBytes    = 256 // beside its descriptor
+	// descriptorBytes is what an open descriptor takes at most: its entry, room of
+	// the table that grows, and its file. A directory takes more, the more so if it
+	// has been removed meanwhile.
+	descriptorBytes = 256
+	openDirBytes    = 384 // beside its descriptor and path
+	pollSetBytes    = 192 // beside its descriptor
 	// interestBytes is an interest with its places in the lists of its set and in
-	// that of its socket.
-	interestBytes = 256
+	// that of its socket, and one that is gone, but on the list of what may have an
+	// event.
+	interestBytes = 272
+	pumpBytes     = 4 << 10  // the goroutine of a stream
 	stdinBytes    = 16 << 10 // the buffer
 )
 
 // exhaustible is what a context may offer: OutOfMemory ends the guest, and does
 // not return.
 type exhaustible interface{ OutOfMemory() }
+
+// pathBytes is what a string of any length takes.
+func pathBytes(s string) int64 { return int64(len(s) + len(s)/8 + 16) }
 
 // hold charges for what the host is about to keep. If it is false the call under
 // way is to fail, without having waited for anything.

@@ -11,9 +11,24 @@ import (
 // makes.
 type openDir struct {
 	noFile
-	ns   *namespace
-	at   base
-	list dirReader
+	ns    *namespace
+	at    base
+	list  dirReader
+	payer *Process // of it and its path; nil: nobody
+}
+
+// newOpenDir takes over what at has open. A path is charged by its length: each
+// directory may be opened from another one, so that it has no bound.
+func (p *Process) newOpenDir(at base) (file, Errno) {
+	d := &openDir{ns: p.ns, at: at}
+	if p.fds.payer != nil {
+		if !p.hold(openDirBytes + pathBytes(at.path)) {
+			d.close()
+			return nil, ErrnoNOMEM
+		}
+		d.payer = p
+	}
+	return d, 0
 }
 
 func (d *openDir) filetype() uint8 { return filetypeDirectory }
@@ -59,6 +74,9 @@ func (d *openDir) setTimes(t timesUpdate) Errno {
 func (d *openDir) close() Errno {
 	if d.at.fd >= 0 {
 		hostClose(d.at.fd)
+	}
+	if d.payer != nil {
+		d.payer.drop(openDirBytes + pathBytes(d.at.path))
 	}
 	return 0
 }

@@ -131,11 +131,11 @@ func (p *Process) openPath(ctx context.Context, b base, path string, a openArgs)
 		case a.write || creat || a.oflags&oflagTrunc != 0:
 			return nil, ErrnoISDIR
 		}
-		return &openDir{ns: p.ns, at: base{dirRef: virtualDir, node: at.node, path: w.guestPath()}}, 0
+		return p.newOpenDir(base{dirRef: virtualDir, node: at.node, path: w.guestPath()})
 	}
 	opened, dir, errno := openAt(&at, a, wantDir, p.owner)
 	if errno == 0 && opened == nil {
-		opened = &openDir{ns: p.ns, at: base{dirRef: dir, node: at.node, mnt: at.mnt, path: w.guestPath()}}
+		return p.newOpenDir(base{dirRef: dir, node: at.node, mnt: at.mnt, path: w.guestPath()})
 	}
 	return opened, errno
 }

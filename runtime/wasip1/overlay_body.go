@@ -20,6 +20,7 @@ type body struct {
 	first []byte
 	rest  map[int64][]byte
 	held  int64 // reserved for them
+	slots int   // blocks that are paid for beside their bytes: what rest had at most
 
 	path    string // on disk; empty: in memory
 	fd      int    // of path while there are users, else -1
@@ -103,9 +104,8 @@ func (b *body) drop(o *Overlay) {
 	if b.lower != nil {
 		b.leaveLower()
 	}
-	b.first, b.rest = nil, nil
-	_ = o.reserve(-b.held)
-	b.held, b.size = 0, 0
+	b.leaveMemory(o)
+	b.size = 0
 	if b.path != "" {
 		b.leaveDisk(o)
 	}
@@ -116,7 +116,7 @@ func (b *body) leaveDisk(o *Overlay) {
 	if b.fd >= 0 {
 		hostClose(b.fd)
 	}
-	_ = unix.Unlink(b.path)
+	o.removeFile(b.path)
 	b.path, b.fd = "", -1
 	o.diskMu.Lock()
 	o.onDisk -= b.blocks
@@ -204,24 +204,6 @@ func hostPwrite(fd int, p []byte, off int64) (n int, err error) {
 	}
 }
 
-func (b *body) block(i int64) []byte {
-	if i == 0 {
-		return b.first
-	}
-	return b.rest[i]
-}
-
-func (b *body) setBlock(i int64, block []byte) {
-	if i == 0 {
-		b.first = block
-		return
-	}
-	if b.rest == nil {
-		b.rest = map[int64][]byte{}
-	}
-	b.rest[i] = block
-}
-
 // writeAt writes as pwrite(2) does, or at the end, and returns where.
 func (b *body) writeAt(ctx context.Context, o *Overlay, p []byte, off int64, atEnd bool) (n int, at int64, err error) {
 	b.mu.Lock()
@@ -264,49 +246,25 @@ func toError(e Errno) error {
 	return e
 }
 
-// writeMemory writes as much as there is room for in memory.
-func (b *body) writeMemory(o *Overlay, p []byte, off int64) (n int) {
-	for n < len(p) {
-		at := off + int64(n)
-		if o.config.Dir != "" && at+int64(len(p)-n) > maxMemoryFile {
-			break
-		}
-		i, in := at/blockSize, int(at%blockSize)
-		part := p[n:min(len(p), n+blockSize-in)]
-		block := b.block(i)
-		if need := in + len(part); need > cap(block) {
-			// Twice the room, so that a file that is written by the byte is not
-			// copied each time.
-			room := min(blockSize, max(need, 2*cap(block), 64))
-			if !o.reserve(int64(room - cap(block))) {
-				break
-			}
-			b.held += int64(room - cap(block))
-			grown := make([]byte, len(block), room)
-			copy(grown, block)
-			block = grown
-		}
-		if need := in + len(part); need > len(block) {
-			old := len(block)
-			block = block[:need]
-			clear(block[old:])
-		}
-		copy(block[in:], part)
-		b.setBlock(i, block)
-		n += len(part)
-		b.size = max(b.size, at+int64(len(part)))
-	}
-	return n
-}
-
-// createFile makes the file on disk.
+// createFile makes the file on disk, and pays for its path.
 func (o *Overlay) createFile() (fd int, path string, errno Errno) {
 	path = o.newPath()
+	if errno := o.pay(pathBytes(path)); errno != 0 {
+		return -1, "", errno
+	}
 	errno = retry(func() (err error) {
 		fd, err = unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 		return
 	})
+	if errno != 0 {
+		_ = o.pay(-pathBytes(path))
+	}
 	return fd, path, errno
+}
+
+func (o *Overlay) removeFile(path string) {
+	_ = unix.Unlink(path)
+	_ = o.pay(-pathBytes(path))
 }
 
 // spill moves content from memory to disk. On an error it stays where it was.
@@ -317,7 +275,7 @@ func (b *body) spill(o *Overlay) Errno {
 	}
 	fail := func(errno Errno) Errno {
 		hostClose(fd)
-		_ = unix.Unlink(path)
+		o.removeFile(path)
 		return errno
 	}
 	if errno := retry(func() error { return unix.Ftruncate(fd, b.size) }); errno != 0 {
@@ -342,9 +300,8 @@ func (b *body) spill(o *Overlay) Errno {
 			return fail(errno)
 		}
 	}
-	b.first, b.rest = nil, nil
-	_ = o.reserve(-b.held)
-	b.held, b.path, b.fd = 0, path, fd
+	b.leaveMemory(o)
+	b.path, b.fd = path, fd
 	if b.users == 0 {
 		hostClose(fd)
 		b.fd = -1
@@ -383,7 +340,7 @@ func (b *body) takeOver(ctx context.Context, o *Overlay, keep int64) (errno Errn
 	defer func() { // also when the guest is killed meanwhile
 		if !done {
 			hostClose(fd)
-			_ = unix.Unlink(path)
+			o.removeFile(path)
 		}
 	}()
 	if errno := copyRange(ctx, fd, from.fd, keep); errno != 0 {
@@ -398,23 +355,6 @@ func (b *body) takeOver(ctx context.Context, o *Overlay, keep int64) (errno Errn
 	}
 	b.changed(o)
 	return 0
-}
-
-func (b *body) copyToMemory(o *Overlay, fd int, keep int64) bool {
-	if !o.reserve(keep) {
-		return false
-	}
-	for at := int64(0); at < keep; at += blockSize {
-		block := make([]byte, min(blockSize, keep-at))
-		if n, err := hostPread(fd, block, at); err != nil || n < len(block) {
-			b.first, b.rest = nil, nil
-			_ = o.reserve(-keep)
-			return false
-		}
-		b.setBlock(at/blockSize, block)
-	}
-	b.held += keep
-	return true
 }
 
 // copyChunk is how much is copied between two looks whether the guest is to end.
@@ -480,37 +420,6 @@ func (b *body) setSize(ctx context.Context, o *Overlay, size int64) Errno {
 	return 0
 }
 
-// cut drops what lies beyond size in memory.
-func (b *body) cut(o *Overlay, size int64) {
-	last := size / blockSize
-	drop := func(i int64) {
-		block := b.block(i)
-		keep := 0
-		if i == last {
-			keep = min(len(block), int(size%blockSize))
-		}
-		if keep > 0 {
-			b.setBlock(i, block[:keep])
-			return
-		}
-		_ = o.reserve(-int64(cap(block)))
-		b.held -= int64(cap(block))
-		if i == 0 {
-			b.first = nil
-		} else {
-			delete(b.rest, i)
-		}
-	}
-	if last == 0 {
-		drop(0)
-	}
-	for i := range b.rest {
-		if i >= last {
-			drop(i)
-		}
-	}
-}
-
 // allocate is posix_fallocate(3).
 func (b *body) allocate(ctx context.Context, o *Overlay, off, length int64) Errno {
 	b.mu.Lock()
@@ -537,26 +446,4 @@ func (b *body) allocate(ctx context.Context, o *Overlay, off, length int64) Errn
 		b.size = max(b.size, end)
 	}
 	return errno
-}
-
-func (b *body) allocateMemory(ctx context.Context, o *Overlay, off, end int64) bool {
-	for at := off; at < end; at = (at/blockSize + 1) * blockSize {
-		i := at / blockSize
-		block := b.block(i)
-		room := int(min(blockSize, end-i*blockSize))
-		if room <= cap(block) {
-			continue
-		}
-		if ctx.Err() != nil {
-			panic(killed)
-		}
-		if !o.reserve(int64(room - cap(block))) {
-			return false
-		}
-		b.held += int64(room - cap(block))
-		grown := make([]byte, len(block), room)
-		copy(grown, block)
-		b.setBlock(i, grown)
-	}
-	return true
 }

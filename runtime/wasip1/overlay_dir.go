@@ -1,6 +1,7 @@
 package wasip1
 
 import (
+	"maps"
 	"slices"
 	"sort"
 )
@@ -11,12 +12,14 @@ type directory struct {
 	parent *inode // as it was given: ask for the current one; nil for a root
 	names  map[string]*inode
 	under  *directory // frozen, of which the rest shows through; nil: nothing does
+	slots  int        // names that are paid for beside their letters: what the map had at most
 
 	// sorted has the names in order once somebody has listed them. It may have
 	// names that are gone; fresh are those that came since.
 	listed bool
 	sorted []string
 	fresh  []string
+	stale  int64 // bytes of names that are gone, but for sorted and fresh; still paid for
 }
 
 // child finds what a directory has under a name; nil: nothing. The lock is held.
@@ -55,13 +58,23 @@ func (o *Overlay) enter(d *inode, name string, n *inode) Errno {
 	switch {
 	case n == nil && !hidden:
 		if had {
-			delete(dir.names, name)
-			_ = o.pay(-nameBytes - int64(len(name)))
+			o.leave(dir, name)
 		}
 		return 0
 	case !had:
-		if errno := o.pay(nameBytes + int64(len(name))); errno != 0 {
+		bytes := int64(len(name))
+		grows := len(dir.names) == dir.slots
+		if grows {
+			bytes += nameBytes
+		}
+		if dir.names == nil {
+			bytes += namesBytes
+		}
+		if errno := o.pay(bytes); errno != 0 {
 			return errno
+		}
+		if grows {
+			dir.slots++
 		}
 		if dir.names == nil {
 			dir.names = map[string]*inode{}
@@ -70,11 +83,56 @@ func (o *Overlay) enter(d *inode, name string, n *inode) Errno {
 	dir.names[name] = n
 	if dir.listed && n != nil && (!had || old == nil) {
 		dir.fresh = append(dir.fresh, name)
-		if len(dir.fresh)+len(dir.sorted) > 2*len(dir.names)+64 {
-			dir.listed, dir.fresh, dir.sorted = false, nil, nil
-		}
+		_ = o.pay(-dir.unlist())
 	}
 	return 0
+}
+
+// leave takes a name out. A map keeps the room that it ever had, so that one that
+// has become much too large is made anew.
+func (o *Overlay) leave(dir *directory, name string) {
+	delete(dir.names, name)
+	back := int64(len(name))
+	if dir.listed { // there it stays
+		dir.stale += back
+		back = 0
+	}
+	switch n := len(dir.names); {
+	case n == 0:
+		back += int64(dir.slots)*nameBytes + namesBytes
+		dir.names, dir.slots = nil, 0
+	case dir.slots > 32 && n <= dir.slots/4:
+		names := make(map[string]*inode, n)
+		maps.Copy(names, dir.names)
+		back += int64(dir.slots-n) * nameBytes
+		dir.names, dir.slots = names, n
+	}
+	_ = o.pay(-back - dir.unlist())
+}
+
+// unlist forgets the order of the names if too many of them are gone, and returns
+// how many bytes these had.
+func (dir *directory) unlist() (stale int64) {
+	if len(dir.fresh)+len(dir.sorted) <= 2*len(dir.names)+64 && len(dir.names) > 0 {
+		return 0
+	}
+	stale = dir.stale
+	dir.listed, dir.fresh, dir.sorted, dir.stale = false, nil, nil, 0
+	return stale
+}
+
+// forgetNames is the end of a directory without entries, which may have
+// whiteouts.
+func (o *Overlay) forgetNames(dir *directory) {
+	back := dir.stale + int64(dir.slots)*nameBytes
+	for name := range dir.names {
+		back += int64(len(name))
+	}
+	if dir.names != nil {
+		back += namesBytes
+	}
+	*dir = directory{parent: dir.parent}
+	_ = o.pay(-back)
 }
 
 // next finds the first name of a directory after another one, in the order of

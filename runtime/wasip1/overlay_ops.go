@@ -196,11 +196,7 @@ func (o *Overlay) rmdir(d *inode, name string) Errno {
 func (o *Overlay) dropDir(parent, n *inode) {
 	parent.nlink--
 	n.nlink = 0
-	for name := range n.dir.names { // whiteouts
-		_ = o.pay(-nameBytes - int64(len(name)))
-	}
-	n.dir.names, n.dir.under = nil, nil
-	n.dir.sorted, n.dir.fresh = nil, nil
+	o.forgetNames(n.dir)
 	o.forget(n)
 }
 

@@ -77,7 +77,7 @@ func (s *input) want() {
 		return
 	}
 	if !s.started {
-		if s.p != nil && !s.p.hold(stdinBytes) {
+		if s.p != nil && !s.p.hold(stdinBytes+pumpBytes) {
 			s.err = ErrnoNOMEM
 			return
 		}
@@ -256,6 +256,9 @@ func (s *output) write(ctx context.Context, bufs [][]byte, _ bool) (n int, errno
 		return 0, ErrnoIO
 	}
 	if !s.started {
+		if s.payer != nil && !s.payer.hold(pumpBytes) {
+			return 0, ErrnoNOMEM
+		}
 		s.started = true
 		go s.pump()
 	}

@@ -261,11 +261,18 @@ func (w *walk) resolve(b base, guest string, f follow) (p place, errno Errno) {
 
 // finish notes the way for guestPath and closes what is still open of it.
 func (w *walk) finish() {
+	const usual = 64 // long ways are not kept room for: nobody pays for it
+	if cap(w.names) > usual {
+		w.names = nil
+	}
 	w.names = w.names[:0]
 	for _, f := range w.frames[min(1, len(w.frames)):] {
 		w.names = append(w.names, f.name)
 	}
 	w.closeFrames(0)
+	if cap(w.frames) > usual {
+		w.frames = nil
+	}
 }
 
 // step bounds how long one path can keep the host busy.
