@@ -62,7 +62,7 @@ war() {
 
 # other_guest NAME OUT: a folder with a build.sh.
 other_guest() {
-	fresh "bin/$2.wasm" "$1" && return
+	fresh "bin/$2.wasm" "$1" debian-source.sh && return
 	"$1/build.sh" "$(pwd)/bin/$2.wasm"
 	case $? in
 	0) touch "bin/$2.wasm" && built "$2" ;;
