@@ -14,18 +14,18 @@ func WatchOOM(OOMConfig) *OOMWatch { return &OOMWatch{} }
 func (*OOMWatch) Mechanism() OOMMechanism { return OOMNone }
 
 // Missing says why.
-func (*OOMWatch) Missing() []error { return []error{errNoOOM} }
+func (*OOMWatch) Missing() []error { return []error{errPlatform} }
 
 // Killed is never known.
 func (*OOMWatch) Killed(int, int64) (OOMKill, bool) { return OOMKill{}, false }
 
 // Keep cannot keep anything.
-func (*OOMWatch) Keep(string) (func() error, error) { return nil, errNoOOM }
+func (*OOMWatch) Keep(string) (func() error, error) { return nil, errPlatform }
 
 // Close does nothing.
 func (*OOMWatch) Close() error { return nil }
 
 // LastOOMKill is never known.
-func LastOOMKill(string) (OOMKill, bool, error) { return OOMKill{}, false, errNoOOM }
+func LastOOMKill(string) (OOMKill, bool, error) { return OOMKill{}, false, errPlatform }
 
-var errNoOOM = errors.New("BPF: needs Linux on amd64 or arm64")
+var errPlatform = errors.New("BPF: needs Linux on amd64 or arm64")
