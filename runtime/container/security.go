@@ -3,6 +3,7 @@ package container
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,6 +52,34 @@ func effectiveUser(pod *corev1.Pod, c *corev1.Container, imageUser string) (uid,
 		}
 	}
 	return uid, gid
+}
+
+// User is who the container's process is for the status (STATE-13, SEC-04): root where
+// nothing says anything else. nil is unknown: the image names a user.
+func User(pod *corev1.Pod, c *Config, imageUser string) *corev1.ContainerUser {
+	if c.UID == nil && imageUser != "" {
+		return nil
+	}
+	u := &corev1.LinuxContainerUser{}
+	if c.UID != nil {
+		u.UID = *c.UID
+	}
+	if c.GID != nil {
+		u.GID = *c.GID
+	}
+	groups := []int64{u.GID}
+	if sc := pod.Spec.SecurityContext; sc != nil {
+		groups = append(groups, sc.SupplementalGroups...)
+		if sc.FSGroup != nil {
+			groups = append(groups, *sc.FSGroup)
+		}
+	}
+	for _, g := range groups {
+		if !slices.Contains(u.SupplementalGroups, g) {
+			u.SupplementalGroups = append(u.SupplementalGroups, g)
+		}
+	}
+	return &corev1.ContainerUser{Linux: u}
 }
 
 func clone(p *int64) *int64 {

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -78,6 +79,35 @@ func TestRunAsNonRoot(t *testing.T) {
 			}
 			if ce := configErrorOf(t, pod, c, in); ce.Message != tt.want || ce.Reason != "CreateContainerConfigError" {
 				t.Errorf("got %q, want %q", ce.Message, tt.want)
+			}
+		})
+	}
+}
+
+func TestUserOfStatus(t *testing.T) {
+	for _, tt := range []struct {
+		id    string
+		pod   *corev1.PodSecurityContext
+		image string
+		want  string
+	}{
+		{"STATE-13 root", nil, "", "0:0 [0]"},
+		{"STATE-13 the image's", nil, "65532:65533", "65532:65533 [65533]"},
+		{"STATE-13 a name is not resolved", nil, "nginx", "unknown"},
+		{"STATE-13 SEC-04 the pod's", &corev1.PodSecurityContext{RunAsUser: ptr(int64(1000)), RunAsGroup: ptr(int64(3000)), FSGroup: ptr(int64(2000)), SupplementalGroups: []int64{4000, 3000}},
+			"nginx", "1000:3000 [3000 4000 2000]"},
+	} {
+		t.Run(tt.id, func(t *testing.T) {
+			p, c := testPod(func(p *corev1.Pod, _ *corev1.Container) { p.Spec.SecurityContext = tt.pod })
+			in := testInputs()
+			in.Image.User = tt.image
+			cfg := mustConfig(t, p, c, in)
+			got := "unknown"
+			if u := User(p, &cfg, tt.image); u != nil {
+				got = fmt.Sprintf("%d:%d %v", u.Linux.UID, u.Linux.GID, u.Linux.SupplementalGroups)
+			}
+			if got != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
 	}

@@ -132,6 +132,7 @@ func (a *applying) fold(f Fact) {
 			if c.Resources = f.Resources; c.Resources == nil {
 				c.Resources = &spec.Resources
 			}
+			c.User = f.User
 			if spec.Lifecycle != nil && spec.Lifecycle.PostStart != nil {
 				c.PostStart = HookRunning
 			} else {
@@ -426,7 +427,7 @@ func (c *Container) instance(id string) {
 		c.Previous = c.Ended // STATE-06
 	}
 	c.Ended, c.Lost, c.Again = nil, false, false
-	c.Resources, c.Resize = nil, Resize{}
+	c.Resources, c.Resize, c.User = nil, Resize{}, nil
 	c.Started, c.Ready, c.OpenAt = false, false, time.Time{}
 	c.PostStart, c.PreStop, c.PreStopDone, c.Stop, c.Killing = HookAbsent, HookAbsent, time.Time{}, nil, ""
 }

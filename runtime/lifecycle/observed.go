@@ -123,6 +123,8 @@ type Container struct {
 	// modified.
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
 	Resize    Resize                       `json:"resize,omitzero"`
+	// User is who it runs, or ran, as. Never modified.
+	User *corev1.ContainerUser `json:"user,omitempty"`
 
 	PostStart   HookState `json:"postStart,omitempty"`
 	PreStop     HookState `json:"preStop,omitempty"`

@@ -92,6 +92,7 @@ func containerStatus(pod *corev1.Pod, o *Observed, spec *corev1.Container, init 
 	}
 	if c.Starts > 0 { // STATE-13
 		s.Resources, s.AllocatedResources = o.actualResources(spec, &c)
+		s.User = c.User.DeepCopy()
 	}
 	if c.reset() {
 		s.RestartCount = int32(c.Starts) // RST-21

@@ -326,7 +326,15 @@ containers:
 			t.Errorf("before: %+v", before)
 		}
 		s.run([]string{"ContainerStarted a/0 id=c0"})
+		if u := Status(s.pod, s.o, s.now).ContainerStatuses[0].User; u != nil {
+			t.Errorf("user %+v", u)
+		}
+		s.run([]string{"ContainerExited a/0 code=1"})
+		s.apply(ContainerStarted{At: s.now, Container: ContainerRef{Name: "a", Attempt: 1}, ID: "c0", User: &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: 7}}})
 		c := Status(s.pod, s.o, s.now).ContainerStatuses[0]
+		if c.User == nil || c.User.Linux.UID != 7 {
+			t.Errorf("user %+v", c.User)
+		}
 		if c.Resources.Limits.Cpu().Cmp(resource.MustParse("1")) != 0 || c.AllocatedResources.Cpu().Cmp(resource.MustParse("100m")) != 0 {
 			t.Errorf("%+v %+v", c.Resources, c.AllocatedResources)
 		}

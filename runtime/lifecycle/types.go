@@ -290,13 +290,15 @@ type ContainerCreated struct {
 
 // ContainerStarted: the guest's first instruction is about to run. Resources are
 // those it was started with, if they may differ from its definition's; they are
-// never modified. SpecImage likewise is the image that its definition had.
+// never modified. SpecImage likewise is the image that its definition had. User is who
+// its process is, if that is known; it is never modified.
 type ContainerStarted struct {
 	At        time.Time
 	Container ContainerRef
 	ID        string
 	SpecImage string
 	Resources *corev1.ResourceRequirements
+	User      *corev1.ContainerUser
 }
 
 // ContainerStartFailed: the start ended in an error. Reason is

@@ -208,7 +208,10 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 		failed("RunContainerError", err)
 		return
 	}
-	w.report(lifecycle.ContainerStarted{At: started, Container: a.ContainerRef, ID: c.ID(), SpecImage: spec.Image, Resources: &spec.Resources})
+	w.report(lifecycle.ContainerStarted{
+		At: started, Container: a.ContainerRef, ID: c.ID(), SpecImage: spec.Image, Resources: &spec.Resources,
+		User: container.User(pod, &config, img.Config.User),
+	})
 	go func() {
 		<-c.Done()
 		s := c.Status()
