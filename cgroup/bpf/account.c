@@ -19,12 +19,14 @@ enum { BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_RINGBUF = 27, BPF_F_MMAPABLE = 1 << 
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+static u32 (*bpf_get_smp_processor_id)(void) = (void *)8;
 static u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
 static u64 (*bpf_get_current_task)(void) = (void *)35;
 static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*bpf_ringbuf_output)(void *map, void *data, u64 size, u64 flags) = (void *)130;
 
 struct sched_entity {
+	u64 exec_start;
 	u64 sum_exec_runtime;
 } CORE;
 
@@ -51,26 +53,32 @@ struct task_struct {
 	unsigned long maj_flt;
 } CORE;
 
-// A thread of this process. The first line is shared with user space, which
-// writes it only on the thread itself; programs write it only on the processor
-// that runs the thread, so that to each other they are what a signal handler is
-// to what it interrupts.
+#define CELLS 3
+
+// A thread of this process. What it has run is kept in cells, one for each of the
+// owners it has served last, until it is worth adding to a container: guests that
+// hand a thread to one another write to nothing else. Cell 0 is the host's.
+//
+// User space writes only on the thread itself, and programs only on the processor
+// that runs the thread, so that to each other they are what a signal handler is to
+// what it interrupts. paid has two writers: user space takes it with an atomic
+// instruction.
 struct thread {
-	u32 tid;        // user space: 0 is free; programs: 0 when it has exited
-	u32 unused;
-	u64 owner;      // user space: generation << 32 | index of the container
-	u64 since;      // user space: up to when it has charged
-	u64 event;      // programs: when it was last switched in or charged
-	u64 claimed;    // user space: all that it has ever charged
-	u64 sum;        // of sum_exec_runtime, as far as charged; user space sets the first
-	u64 ended;      // user space: when it has stopped to serve the owner; 0 is not
-	u64 taken;      // programs, only from here: of claimed, what they have allowed for
-	s64 debt;       // what was claimed in excess, <= 0
-	u64 delay;
-	u64 minor;
-	u64 major;
-	u64 seen;
-	u64 pad[3];
+	u32 tid;            // user space: 0 is free; programs: 0 when it has exited
+	u32 passed;         // user space: others with this place in the table are further on
+	u64 since;          // user space: up to when it has claimed
+	u64 event;          // programs: when it was last switched in or charged
+	u64 claimed[CELLS]; // user space: what it has ever claimed, by its clock
+	u64 owner[CELLS-1]; // user space: generation << 32 | index of the container
+	u64 sum;            // programs: of sum_exec_runtime, as far as it is in cells; user space sets the first
+	u64 taken;          // programs: of claimed, what they have allowed for
+	u64 paid[CELLS];    // of what is in the cell, what was added to its container
+	u64 delay;          // programs, and from here only they
+	u32 minor;
+	u32 major;
+	u32 cur;            // user space: the cell of who is served
+	unsigned short seen;   // user space: 0, as delay, minor and major are not known
+	unsigned short recent; // user space: the cell of the container that was served last
 };
 
 // A container. Index 0 is the host: whatever serves no container.
@@ -120,6 +128,22 @@ volatile u64 dropped;    // records that the ring buffer had no room for
 #define thread_mask 4095
 
 #define PROBES 4
+// SHORT is how many ns a cell may hold that are not worth adding to its container.
+#define SHORT 5000
+
+// What a processor's own clock, from which exec_start is, has to be set forward by to be
+// CLOCK_MONOTONIC, which takes 35 ns to read. It is found anew when it is older than
+// FRESH ns, as time that a hypervisor has taken is not on that clock.
+struct clock {
+	u64 at;
+	u64 ahead;
+	u64 pad[6];
+};
+
+#define CPUS 256
+#define FRESH (1 << 17)
+
+struct clock clocks[CPUS];
 
 // get reads a member. Where the tracepoint has types (btf is a constant then) it
 // is a load; else a call.
@@ -162,83 +186,113 @@ INLINE struct thread *find(u32 tid)
 	for (u32 i = 0; i < PROBES; i++) {
 		u32 index = (tid + i) & thread_mask;
 		struct thread *e = bpf_map_lookup_elem(&threads, &index);
-		if (e && e->tid == tid)
+		if (!e || e->tid == tid)
 			return e;
+		if (!e->passed)
+			return 0;
 	}
 	return 0;
 }
 
-INLINE struct container *add(u64 owner, u64 ran)
+// pay adds what a cell holds to its owner's container, or the host's if that is gone.
+INLINE struct container *pay(struct thread *e, u32 cell, u64 due)
 {
+	u64 owner = cell ? e->owner[cell - 1] : 0;
 	u32 index = (u32)owner;
 	struct container *c = bpf_map_lookup_elem(&containers, &index);
 
 	if (!c || c->generation != (u32)(owner >> 32)) {
-		index = 0;
+		owner = index = 0;
 		c = bpf_map_lookup_elem(&containers, &index);
 		if (!c)
 			return 0;
 	}
-	if (ran)
-		__sync_fetch_and_add(&c->cpu, ran);
+	__sync_fetch_and_add(&c->cpu, due);
+
+	u64 limit = c->limit;
+	if (limit && c->cpu >= limit && !c->spent) {
+		struct spent_event s = {owner, c->cpu, limit, bpf_ktime_get_ns()};
+		c->spent = 1;
+		if (bpf_ringbuf_output(&events, &s, sizeof(s), 0))
+			__sync_fetch_and_add(&dropped, 1);
+	}
 	return c;
 }
 
-// charge is told the time if the thread goes on: one that is switched out has its
-// next event when it comes back.
-INLINE void charge(int btf, struct thread *e, struct task_struct *t, u64 now)
+// flush empties the cells. Faults and waits are rare, or many and short: they are
+// whose most of the time since the last look was.
+INLINE void flush(int btf, struct thread *e, struct task_struct *t)
 {
-	u64 sum = 0, delay = 0, minor = 0, major = 0, claimed = e->claimed;
+	unsigned long minor = 0, major = 0;
+	u64 delay = 0;
+	s64 most = 0;
+	struct container *whose = 0;
 
-	get(sum, t->se.sum_exec_runtime);
+#pragma unroll
+	for (u32 i = 0; i < CELLS; i++) {
+		u64 claimed = e->claimed[i];
+		s64 due = claimed - e->paid[i];
+		if (due <= 0)
+			continue; // claimed in excess: until there is that much more
+		e->paid[i] = claimed;
+		struct container *c = pay(e, i, due);
+		if (due > most) {
+			most = due;
+			whose = c;
+		}
+	}
+	if (!whose)
+		return;
 	get(minor, t->min_flt);
 	get(major, t->maj_flt);
 	if (__builtin_preserve_field_info(t->sched_info.run_delay, 2))
 		get(delay, t->sched_info.run_delay);
-
-	s64 rest = (s64)(sum - e->sum) - (s64)(claimed - e->taken) + e->debt;
-	e->sum = sum;
-	e->taken = claimed;
-	e->debt = 0;
-	if (rest < 0) {
-		e->debt = rest;
-		rest = 0;
-	}
-	// What is not charged yet of a stint that has ended is its owner's, and what
-	// came after it the host's.
-	if (e->ended) {
-		u64 from = e->since > e->event ? e->since : e->event;
-		s64 own = e->ended > from ? e->ended - from : 0;
-		if (own < rest) {
-			add(0, rest - own);
-			rest = own;
-		}
-	}
-	struct container *c = add(e->owner, rest);
-	if (!c)
-		return;
 	if (e->seen) {
 		if (delay != e->delay)
-			__sync_fetch_and_add(&c->delay, delay - e->delay);
-		if (minor != e->minor)
-			__sync_fetch_and_add(&c->minor, minor - e->minor);
-		if (major != e->major)
-			__sync_fetch_and_add(&c->major, major - e->major);
+			__sync_fetch_and_add(&whose->delay, delay - e->delay);
+		if ((u32)minor != e->minor)
+			__sync_fetch_and_add(&whose->minor, (u32)minor - e->minor);
+		if ((u32)major != e->major)
+			__sync_fetch_and_add(&whose->major, (u32)major - e->major);
 	}
 	e->delay = delay;
 	e->minor = minor;
 	e->major = major;
 	e->seen = 1;
-	if (now)
-		e->event = now;
+}
 
-	u64 limit = c->limit;
-	if (limit && c->cpu >= limit && !c->spent) {
-		struct spent_event s = {e->owner, c->cpu, limit, bpf_ktime_get_ns()};
-		c->spent = 1;
-		if (bpf_ringbuf_output(&events, &s, sizeof(s), 0))
-			__sync_fetch_and_add(&dropped, 1);
+// charge puts what the thread has run beyond its claims into the cell of who is served.
+// It returns whether there is enough to pay.
+INLINE int charge(int btf, struct thread *e, struct task_struct *t)
+{
+	u64 sum = 0, claimed = e->claimed[0] + e->claimed[1] + e->claimed[2];
+	u32 cur = *(volatile u32 *)&e->cur;
+
+	get(sum, t->se.sum_exec_runtime);
+	if (cur >= CELLS)
+		cur = 0;
+	u64 paid = e->paid[cur] - (sum - e->sum) + (claimed - e->taken);
+	e->sum = sum;
+	e->taken = claimed;
+	e->paid[cur] = paid;
+	return (s64)(e->claimed[cur] - paid) >= SHORT;
+}
+
+// switched_in is the time, as the kernel's count of this thread begins again.
+INLINE u64 switched_in(int btf, struct task_struct *t)
+{
+	u64 at = 0;
+	u32 cpu = bpf_get_smp_processor_id();
+
+	if (cpu >= CPUS)
+		return bpf_ktime_get_ns();
+	get(at, t->se.exec_start);
+	struct clock *c = &clocks[cpu];
+	if (at - c->at >= FRESH) {
+		c->ahead = bpf_ktime_get_ns() - at;
+		c->at = at;
 	}
+	return at + c->ahead;
 }
 
 INLINE int on_switch(int btf, struct task_struct *prev, struct task_struct *next)
@@ -248,10 +302,10 @@ INLINE int on_switch(int btf, struct task_struct *prev, struct task_struct *next
 
 	get(from, prev->tgid);
 	get(to, next->tgid);
-	if (from == self && (e = find(tid_of(btf, prev))))
-		charge(btf, e, prev, 0);
+	if (from == self && (e = find(tid_of(btf, prev))) && charge(btf, e, prev))
+		flush(btf, e, prev);
 	if (to == self && (e = find(tid_of(btf, next))))
-		e->event = bpf_ktime_get_ns();
+		e->event = switched_in(btf, next);
 	return 0;
 }
 
@@ -264,8 +318,11 @@ INLINE int on_tick(int btf, struct task_struct *t)
 
 	if ((u32)(bpf_get_current_pid_tgid() >> 32) != self_tgid || (u64)t != bpf_get_current_task())
 		return 0;
-	if ((e = find(tid_of(btf, t))))
-		charge(btf, e, t, bpf_ktime_get_ns());
+	if ((e = find(tid_of(btf, t)))) {
+		charge(btf, e, t);
+		flush(btf, e, t);
+		e->event = bpf_ktime_get_ns();
+	}
 	return 0;
 }
 
@@ -277,11 +334,10 @@ INLINE int on_exit(int btf, struct task_struct *t)
 	if ((u32)(bpf_get_current_pid_tgid() >> 32) != self_tgid || (u64)t != bpf_get_current_task())
 		return 0;
 	if ((e = find(tid_of(btf, t)))) {
-		charge(btf, e, t, bpf_ktime_get_ns());
-		e->owner = 0;
-		e->ended = 0;
-		e->debt = 0;
-		e->seen = 0;
+		charge(btf, e, t);
+		flush(btf, e, t);
+		e->cur = 0;
+		e->event = bpf_ktime_get_ns();
 		e->tid = 0;
 	}
 	return 0;

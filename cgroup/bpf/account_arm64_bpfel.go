@@ -26,6 +26,7 @@ const (
 	accountProgRawSwitch = "raw_switch"
 	accountProgRawTick   = "raw_tick"
 	accountProgWhoami    = "whoami"
+	accountVarClocks     = "clocks"
 	accountVarDropped    = "dropped"
 	accountVarSelfLevel  = "self_level"
 	accountVarSelfTgid   = "self_tgid"
@@ -95,6 +96,7 @@ type accountMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type accountVariableSpecs struct {
+	Clocks    *ebpf.VariableSpec `ebpf:"clocks"`
 	Dropped   *ebpf.VariableSpec `ebpf:"dropped"`
 	SelfLevel *ebpf.VariableSpec `ebpf:"self_level"`
 	SelfTgid  *ebpf.VariableSpec `ebpf:"self_tgid"`
@@ -137,6 +139,7 @@ func (m *accountMaps) Close() error {
 //
 // It can be passed to loadAccountObjects or ebpf.CollectionSpec.LoadAndAssign.
 type accountVariables struct {
+	Clocks    *ebpf.Variable `ebpf:"clocks"`
 	Dropped   *ebpf.Variable `ebpf:"dropped"`
 	SelfLevel *ebpf.Variable `ebpf:"self_level"`
 	SelfTgid  *ebpf.Variable `ebpf:"self_tgid"`

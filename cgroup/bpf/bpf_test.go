@@ -53,7 +53,7 @@ func open(t *testing.T, a *Accounting, milli int64) *Account {
 }
 
 func begin(c *Account) *Stint {
-	s := c.Stint()
+	s := c.Stint(0)
 	s.Begin(Now())
 	return s
 }
@@ -65,6 +65,9 @@ func flush(a *Accounting) {
 		t.event.Store(0) // or a recent reading of the clock would do
 	}
 	a.settle(t, Now())
+	for i := range uint32(cells) {
+		a.pay(t, i)
+	}
 	procUnpin()
 }
 
@@ -218,6 +221,55 @@ func TestHandOver(t *testing.T) {
 		t.Logf("%v and %v, host %v", ua, ub, accounting.Host().CPU)
 		if ub > ua/3 || ub < ua/27 { // an emulator's own share is large
 			t.Errorf("%v and %v, want 9 to 1", ua, ub)
+		}
+	})
+}
+
+// Stints that are handed over are charged to whom they are, and all of them, though
+// Go takes goroutines off their threads all the time.
+func TestHandOverMoves(t *testing.T) {
+	mechanisms(t, func(t *testing.T, openWith func(*testing.T, Config) *Accounting) {
+		accounting := openWith(t, Config{Containers: 4, NoTick: true})
+		a, b := open(t, accounting, 0), open(t, accounting, 0)
+		stop := make(chan struct{})
+		var others sync.WaitGroup
+		for range 2 { // that want the processors, too
+			others.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						runtime.GC()
+					}
+				}
+			})
+		}
+		var wall time.Duration
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			began := time.Now()
+			s, next := begin(a), b.Stint(0)
+			for range 20_000 {
+				spin(900 * time.Nanosecond)
+				s.HandOver(next, Now())
+				spin(100 * time.Nanosecond)
+				next.HandOver(s, Now())
+			}
+			s.End(Now())
+			wall = time.Since(began)
+		}()
+		<-done
+		close(stop)
+		others.Wait()
+		ua, ub := a.Usage().CPU, b.Usage().CPU
+		t.Logf("%v and %v of %v, host %v", ua, ub, wall, accounting.Host().CPU)
+		if ua+ub > wall+wall/50 {
+			t.Errorf("%v and %v in %v", ua, ub, wall)
+		}
+		if ub > ua || ua+ub < 5*time.Millisecond {
+			t.Errorf("%v and %v, want 9 to 1 or so", ua, ub)
 		}
 	})
 }
@@ -508,12 +560,25 @@ func BenchmarkStint(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.Run("begin-end/"+m.String(), func(b *testing.B) {
-			s := c.Stint()
+			s := c.Stint(0)
 			for b.Loop() {
 				now := Now()
 				s.Begin(now)
 				s.End(now)
 			}
+		})
+		b.Run("hand-over/"+m.String(), func(b *testing.B) {
+			other, err := a.NewAccount(cgroup.Bandwidth{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer other.Close()
+			s, next := begin(c), other.Stint(0)
+			for now := Now(); b.Loop(); now += 250 {
+				s.HandOver(next, now)
+				s, next = next, s
+			}
+			s.End(Now())
 		})
 		b.Run("check/"+m.String(), func(b *testing.B) {
 			s := begin(c)

@@ -244,8 +244,8 @@ func (t *turn) resume(got bool) {
 }
 
 // handOver has the guest sleep and the next one, if any, go on with its slot. The
-// caller has made that one run as the queue sees it, and holds s.mu, which is
-// released. The result is wait's.
+// caller has stopped it, ended its stint if there is no next one, made that one run as the
+// queue sees it, and holds s.mu, which is released. The result is wait's.
 func (t *turn) handOver(next *turn, now int64) bool {
 	s := t.s
 	p := &t.sleep
@@ -253,6 +253,7 @@ func (t *turn) handOver(next *turn, now int64) bool {
 	switch {
 	case next == nil:
 	case next.sleep.berth != nil:
+		t.handStint(next, now)
 		n := &next.sleep
 		b, n.berth = n.berth, nil
 		n.got, n.handed = true, true
@@ -261,6 +262,7 @@ func (t *turn) handOver(next *turn, now int64) bool {
 			p.member, n.member = true, false
 		}
 	default:
+		t.endStint(now)
 		next.granted <- true
 	}
 	if b == nil && p.brief >= briefSleeps {
@@ -282,7 +284,7 @@ func (t *turn) handOver(next *turn, now int64) bool {
 		return false
 	}
 	if handed {
-		t.goOn(t.began)
+		t.goOn() // its stint has been begun
 	} else {
 		t.start()
 	}

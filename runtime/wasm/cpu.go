@@ -23,6 +23,9 @@ type CPUStint interface {
 	Begin(now int64)
 	// End comes before whatever makes the goroutine sleep or yield.
 	End(now int64)
+	// HandOver is End, and Begin for a guest whose goroutine goes on on this thread. next
+	// is its CPUStint. It says whether that one's account is spent.
+	HandOver(next any, now int64) (spent bool)
 	// Check charges what has run since Begin and says whether the account is spent.
 	Check(now int64) (spent bool)
 }
@@ -48,6 +51,18 @@ func (t *turn) endStint(now int64) {
 	if t.stint != nil {
 		t.stint.End(now)
 	}
+}
+
+// handStint ends the guest's stint and begins that of the next one, to which the
+// thread is about to be switched.
+func (t *turn) handStint(next *turn, now int64) {
+	if t.stint != nil && next.stint != nil {
+		next.exhausted = t.stint.HandOver(next.stint, now)
+		return
+	}
+	t.endStint(now)
+	next.beginStint(now)
+	next.exhausted = next.spent()
 }
 
 func (t *turn) spent() bool { return t.account != nil && t.account.Spent() }

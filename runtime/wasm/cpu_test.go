@@ -68,6 +68,12 @@ func (s *fakeStint) End(int64) {
 	s.running.Add(-1)
 }
 
+func (s *fakeStint) HandOver(next any, now int64) bool {
+	s.End(now)
+	next.(*fakeStint).Begin(now)
+	return next.(*fakeStint).Spent()
+}
+
 func (s *fakeStint) Check(int64) bool {
 	if !s.under {
 		s.t.Error("checked without a stint")

@@ -115,6 +115,8 @@ type turn struct {
 	stint   CPUStint   // of account; under way while has
 	done    <-chan struct{}
 	timer   *time.Timer
+	// exhausted is what the account said when the guest last got its slot.
+	exhausted bool
 }
 
 func (s *scheduler) newTurn(shares int64) *turn {
@@ -197,7 +199,9 @@ func (t *turn) park(able bool) bool {
 		t.stop(now)
 		// Whoever this guest has woken is its heir, or in the queue already with its
 		// credit: the slot goes straight to it.
-		next = t.successor()
+		if next = t.successor(); next == nil {
+			t.endStint(now)
+		}
 	}
 	if able {
 		s.idle.add(t, now)
@@ -207,7 +211,7 @@ func (t *turn) park(able bool) bool {
 		return false
 	}
 	t.sleep.woken(t.began)
-	return !t.spent() || t.throttle()
+	return !t.exhausted || t.throttle()
 }
 
 // unpark ends the guest's park, or the next one if it is not parked.
@@ -266,24 +270,24 @@ func (t *turn) wait() bool {
 func (t *turn) start() {
 	t.began = clock()
 	t.breath = t.began
-	t.goOn(t.began)
+	t.goOn()
+	t.exhausted = t.spent()
+	t.beginStint(t.began)
 }
 
-// goOn is start at a time that is known.
-func (t *turn) goOn(now int64) {
+// goOn is start at a time that is known, in a stint that is under way.
+func (t *turn) goOn() {
 	t.has = true
 	t.crossed = 0
 	if t.queued != 0 {
 		t.waited.Add(t.began - t.queued)
 		t.queued = 0
 	}
-	t.beginStint(now)
 }
 
-// stop is the opposite of start. The caller holds s.mu.
+// stop is the opposite of goOn. The caller holds s.mu.
 func (t *turn) stop(now int64) {
 	t.sleep.thread = 0
-	t.endStint(now)
 	t.charge(now)
 	t.has = false
 }
@@ -296,7 +300,9 @@ func (t *turn) leave() {
 	t.resumed = 0
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
-	t.stop(clock())
+	now := clock()
+	t.endStint(now)
+	t.stop(now)
 	if next := t.successor(); next != nil {
 		next.resume(true)
 	}
@@ -433,6 +439,7 @@ func (t *turn) pass(now int64) bool {
 	t.line(now)
 	next := s.next()
 	if next == t { // nobody goes before it after all
+		t.endStint(now)
 		t.granted <- true
 		s.mu.Unlock()
 		return t.wait()

@@ -14,10 +14,8 @@ import (
 // knows (RES-05).
 type cpuAccount struct{ *bpf.Account }
 
-func (a cpuAccount) Stint() wasm.CPUStint { return &cpuStint{stint: a.Account.Stint()} }
+func (a cpuAccount) Stint() wasm.CPUStint { return a.Account.Stint(clockOffset) }
 func (a cpuAccount) Wait() time.Duration  { return a.Account.Wait(true) }
-
-type cpuStint struct{ stint *bpf.Stint }
 
 // clockOffset is what the engine's clock has to be set forward by to be that of
 // the accounting, which is the kernel's.
@@ -31,10 +29,6 @@ var clockOffset = func() int64 {
 	}
 	return offset
 }()
-
-func (s *cpuStint) Begin(now int64)      { s.stint.Begin(now + clockOffset) }
-func (s *cpuStint) End(now int64)        { s.stint.End(now + clockOffset) }
-func (s *cpuStint) Check(now int64) bool { return s.stint.Check(now + clockOffset) }
 
 // podBudget is what the containers of a pod may use together, where the pod has
 // limits of its own. Where only its containers do, the sum is bounded anyway.

@@ -49,9 +49,17 @@ type account struct {
 	mu     sync.Mutex
 	late   []time.Duration
 	offset int64
+
+	limited bool
 }
 
-func (a *account) Stint() wasm.CPUStint { return &stint{account: a, stint: a.Account.Stint()} }
+func (a *account) Stint() wasm.CPUStint {
+	s := a.Account.Stint(a.offset)
+	if !a.limited {
+		return s
+	}
+	return &stint{Stint: s, account: a}
+}
 
 func (a *account) Wait() time.Duration {
 	return a.Account.Wait(true)
@@ -65,15 +73,16 @@ func (a *account) times() int {
 }
 
 type stint struct {
+	*bpf.Stint
 	account *account
-	stint   *bpf.Stint
 }
 
-func (s *stint) Begin(now int64) { s.stint.Begin(now + s.account.offset) }
-func (s *stint) End(now int64)   { s.stint.End(now + s.account.offset) }
+func (s *stint) HandOver(next any, now int64) (spent bool) {
+	return s.Stint.HandOver(next.(*stint).Stint, now)
+}
 
 func (s *stint) Check(now int64) bool {
-	if !s.stint.Check(now + s.account.offset) {
+	if !s.Stint.Check(now) {
 		return false
 	}
 	a := s.account
@@ -126,7 +135,7 @@ func (n *node) start(ctx context.Context, code []byte, milli int64, call func(co
 		if err != nil {
 			return nil, nil, err
 		}
-		a = &account{Account: opened, offset: bpf.Now() - wasm.Now()}
+		a = &account{Account: opened, offset: bpf.Now() - wasm.Now(), limited: milli > 0}
 		c.CPU = a
 	}
 	i, err := n.engine.Start(ctx, m, c)

@@ -110,7 +110,7 @@ func onThread(f func()) {
 }
 
 func begin(c *bpf.Account) *bpf.Stint {
-	s := c.Stint()
+	s := c.Stint(0)
 	s.Begin(bpf.Now())
 	return s
 }
