@@ -32,6 +32,7 @@ func Checks(cfg Config) []Check {
 	checks := append([]Check{checkDataDir(cfg.DataDir), checkEngine(cfg.Interpreter)}, guestChecks()...)
 	checks = append(checks, checkPodIPs(cfg), checkEgress(cfg.Egress), checkSocketWall(cfg), checkPressure(cfg.EvictBelow))
 	checks = append(checks, accountingCheck(a.Mechanism(), a.Missing())...)
+	checks = append(checks, checkConfinement())
 	checks = append(checks, checkOOM(cfg.CgroupParent)...)
 	return append(checks, checkGroups(cfg.CgroupParent)...)
 }

@@ -36,6 +36,8 @@ func (r *Runtime) findMechanisms() []Check {
 	checks := append([]Check{checkEngine(r.cfg.Interpreter)}, guestChecks()...)
 	checks = append(checks, checkEgress(r.cfg.Egress), r.network.sockets.check(), checkPressure(r.cfg.EvictBelow))
 	checks = append(checks, cpu...)
+	_, err := confinement()
+	checks = append(checks, confinementCheck(err))
 	checks = append(checks, r.oom.checks()...)
 	return append(checks, r.wall.checks()...)
 }

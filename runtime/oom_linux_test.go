@@ -53,8 +53,11 @@ func runShort(what string) error {
 		DataDir: os.Getenv("RUNTIME_TEST_DATA"), CgroupParent: os.Getenv("RUNTIME_TEST_PARENT"), EvictBelow: 0,
 		Log: slog.New(tellTale{slog.DiscardHandler, watching, new(sync.Once)}),
 		OnProgress: func(_ *corev1.Pod, f lifecycle.Fact) {
-			if f, ok := f.(lifecycle.ContainerStartFailed); ok {
+			switch f := f.(type) {
+			case lifecycle.ContainerStartFailed:
 				failed <- f.Reason + ": " + f.Message
+			case lifecycle.ContainerExited:
+				failed <- fmt.Sprintf("ended with %d", f.ExitCode)
 			}
 		},
 	})
@@ -84,6 +87,9 @@ func runShort(what string) error {
 		return err
 	}
 	fmt.Println(<-failed)
+	if c, err := confinement(); err == nil && c.Denied() != 0 {
+		fmt.Println("the compiler was refused", c.Denied(), "things that it needs")
+	}
 	adj, err := os.ReadFile(oomScoreFile)
 	fmt.Printf("oom_score_adj %s", adj)
 	return errors.Join(err, r.Close())
@@ -143,21 +149,26 @@ func TestOOMKills(t *testing.T) {
 	}
 	const limit = 192 << 20
 	section := func(id byte, body string) string { return string(id) + string(uleb(len(body))) + body }
-	code := "\x00" + strings.Repeat("\x41\x00\x41\x00\x28\x02\x00\x36\x02\x00", 400_000) + "\x0b"
-	bomb := filepath.Join(t.TempDir(), "bomb.wasm")
-	if err := os.WriteFile(bomb, []byte("\x00asm\x01\x00\x00\x00"+
-		section(1, "\x01\x60\x00\x00")+section(3, "\x01\x00")+section(5, "\x01\x00\x01")+
-		section(7, "\x01\x06_start\x00\x00")+section(10, "\x01"+string(uleb(len(code)))+code)), 0o600); err != nil {
-		t.Fatal(err)
+	modules := t.TempDir()
+	write := func(name string, n int) string {
+		code := "\x00" + strings.Repeat("\x41\x00\x41\x00\x28\x02\x00\x36\x02\x00", n) + "\x0b"
+		path := filepath.Join(modules, name)
+		if err := os.WriteFile(path, []byte("\x00asm\x01\x00\x00\x00"+
+			section(1, "\x01\x60\x00\x00")+section(3, "\x01\x00")+section(5, "\x01\x00\x01")+
+			section(7, "\x01\x06_start\x00\x00")+section(10, "\x01"+string(uleb(len(code)))+code)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
+	bomb, large := write("bomb.wasm", 400_000), write("large.wasm", 5_000)
 	watched := bpf.WatchOOM(bpf.OOMConfig{})
 	attributed, exact := watched.Mechanism() != bpf.OOMNone, watched.Mechanism() == bpf.OOMLimit
 	_ = watched.Close()
-	run := func(t *testing.T, what, data, group, parent string) (string, *exec.ExitError) {
+	run := func(t *testing.T, what, data, group, parent, module string) (string, *exec.ExitError) {
 		t.Helper()
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = append(os.Environ(), "RUNTIME_TEST_DO="+what, "RUNTIME_TEST_DATA="+data, "RUNTIME_TEST_GROUP="+group,
-			"RUNTIME_TEST_PARENT="+parent, "RUNTIME_TEST_MODULE="+bomb)
+			"RUNTIME_TEST_PARENT="+parent, "RUNTIME_TEST_MODULE="+module)
 		out, err := cmd.Output()
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) {
@@ -173,7 +184,7 @@ func TestOOMKills(t *testing.T) {
 				t.Skip("no BPF: ", errors.Join(watched.Missing()...))
 			}
 			group, path := memoryGroup(t, limit)
-			out, _ := run(t, what, t.TempDir(), group, "")
+			out, _ := run(t, what, t.TempDir(), group, "", bomb)
 			want := "the kernel has killed it for want of memory: it counts one more OOM kill in cgroup " + path
 			if strings.Contains(what, "watched") {
 				want = "of memory: Killed process "
@@ -181,11 +192,21 @@ func TestOOMKills(t *testing.T) {
 			if !strings.Contains(out, "the compiler was ended: the kernel has killed it for want of memory") || !strings.Contains(out, want) {
 				t.Errorf("want %q", want)
 			}
+			if strings.Contains(out, "was refused") {
+				t.Error("the compiler is not given what it needs")
+			}
 			if exact && strings.Contains(what, "watched") && !strings.Contains(out, ", by the limit of cgroup "+path+" (192Mi): Memory cgroup out of memory: Killed process") {
 				t.Error("whose limit it was is not told")
 			}
 		})
 	}
+	t.Run("a compiler that is confined and watched compiles", func(t *testing.T) {
+		t.Parallel()
+		group, _ := memoryGroup(t, 4*limit)
+		if out, _ := run(t, "compile", t.TempDir(), group, "", large); !strings.HasPrefix(out, "ended with 0\n") || strings.Contains(out, "refused") {
+			t.Error(out)
+		}
+	})
 	for _, c := range []struct {
 		what string
 		wall bool
@@ -202,7 +223,7 @@ func TestOOMKills(t *testing.T) {
 					t.Cleanup(func() { os.Remove(other) })
 				}
 			}
-			if _, exit := run(t, c.what, data, group, parent); exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			if _, exit := run(t, c.what, data, group, parent, bomb); exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 				t.Fatal(exit)
 			}
 			var events []string

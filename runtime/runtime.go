@@ -228,6 +228,7 @@ func newEngine(ctx context.Context, cfg Config, killed func(int, time.Time) (str
 		Hosts:       []wasm.HostModule{wasip1.Instantiate},
 		ImportName:  wasip1.ImportName,
 		Killed:      killed,
+		Confine:     confine,
 	})
 }
 

@@ -2,7 +2,10 @@
 
 package bpf
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // OOMWatch watches for nothing: this is not Linux on amd64 or arm64.
 type OOMWatch struct{}
@@ -28,4 +31,4 @@ func (*OOMWatch) Close() error { return nil }
 // LastOOMKill is never known.
 func LastOOMKill(string) (OOMKill, bool, error) { return OOMKill{}, false, errPlatform }
 
-var errPlatform = errors.New("BPF: needs Linux on amd64 or arm64")
+var errPlatform = fmt.Errorf("BPF: needs Linux on amd64 or arm64: %w", errors.ErrUnsupported)

@@ -77,7 +77,7 @@ func (e *Engine) compileElsewhere(ctx context.Context, dir string, wasm []byte, 
 		return errors.Join(errNoProcess, err)
 	}
 	started := time.Now()
-	if err := cmd.Start(); err != nil {
+	if err := startConfined(cmd, e.config.Confine); err != nil {
 		return errors.Join(errNoProcess, err)
 	}
 	// The pipe stays open: the process ends when it closes, and so when this

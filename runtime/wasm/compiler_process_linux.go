@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"os"
+	"os/exec"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,22 @@ import (
 // compilerNice is the niceness of the compiler's process: beside busy guests it
 // has a quarter of the processors.
 const compilerNice = 5
+
+// startConfined starts a process, and has it confined if confine is not nil and the
+// kernel has descriptors of processes.
+func startConfined(cmd *exec.Cmd, confine func(pidfd int)) error {
+	if confine == nil {
+		return cmd.Start()
+	}
+	pidfd := -1
+	cmd.SysProcAttr.PidFD = &pidfd
+	if err := cmd.Start(); err != nil || pidfd < 0 {
+		return err
+	}
+	defer unix.Close(pidfd)
+	confine(pidfd)
+	return nil
+}
 
 // stepBack lets the process go behind others. None of it has to succeed.
 func stepBack(memory int64) {

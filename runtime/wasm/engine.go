@@ -62,6 +62,10 @@ type Config struct {
 	// a signal: whether the system has done it for want of memory, and in what words.
 	// Without an answer it is supposed that its own limit was not enough.
 	Killed func(pid int, started time.Time) (why string, ok bool)
+	// Confine, if not nil, is given a descriptor (pidfd) of every process of the
+	// compiler before that reads anything that is not ours. The descriptor is closed
+	// when it returns.
+	Confine func(pidfd int)
 }
 
 // runtimeConfig is what the code of a module depends on.
