@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -51,7 +52,7 @@ type socketWall struct {
 
 // newSocketWall returns the wall that cfg asks for; nil if it asks for none.
 func newSocketWall(cfg Config, around *wall) (*socketWall, error) {
-	s := &socketWall{log: cfg.Log, group: func() (string, func() error, error) { return socketGroup(cfg, around) }}
+	s := &socketWall{log: cfg.Log, group: func() (string, func() error, error) { return socketGroup(cfg, around, os.Getpid()) }}
 	switch cfg.EgressWall {
 	case "", WallOff:
 		return nil, nil
@@ -274,7 +275,7 @@ func checkSocketWall(cfg Config) Check {
 	if cfg.EgressWall == "" || cfg.EgressWall == WallOff {
 		return (*socketWall)(nil).check()
 	}
-	dir, leave, err := socketGroup(Config{DataDir: cfg.DataDir, Log: slog.New(slog.DiscardHandler)}, nil)
+	dir, leave, err := socketGroup(Config{DataDir: cfg.DataDir, Log: slog.New(slog.DiscardHandler)}, nil, 0)
 	if err == nil {
 		var w *netwall.Wall
 		if w, err = netwall.Open(dir); err == nil {
