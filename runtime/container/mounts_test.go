@@ -91,26 +91,3 @@ func TestMountErrors(t *testing.T) {
 		wantConfigError(t, pod, c, `cannot find volume "e" to pass into container "c"`)
 	})
 }
-
-func TestReferences(t *testing.T) {
-	ref := func(name string) corev1.LocalObjectReference { return corev1.LocalObjectReference{Name: name} }
-	pod, _ := testPod(func(pod *corev1.Pod, c *corev1.Container) {
-		pod.Spec.Volumes = []corev1.Volume{
-			{Name: "v", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: ref("m1"), Optional: ptr(true)}}},
-			{Name: "w", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s1"}}},
-			{Name: "x", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-				{Secret: &corev1.SecretProjection{LocalObjectReference: ref("s2")}}, {ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: ref("m2")}}}}}},
-		}
-		c.EnvFrom = []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: ref("s3")}}}
-		c.Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: ref("m3"), Key: "k"}}}}
-		pod.Spec.InitContainers = []corev1.Container{{Name: "i", EnvFrom: []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref("m4")}}}}}
-	})
-	want := []Reference{
-		{Kind: "ConfigMap", Name: "m1", Optional: true, Volume: "v"}, {Kind: "Secret", Name: "s1", Volume: "w"},
-		{Kind: "Secret", Name: "s2", Volume: "x"}, {Kind: "ConfigMap", Name: "m2", Volume: "x"},
-		{Kind: "ConfigMap", Name: "m4", Container: "i"}, {Kind: "Secret", Name: "s3", Container: "c"}, {Kind: "ConfigMap", Name: "m3", Container: "c"},
-	}
-	if diff := cmp.Diff(want, References(pod)); diff != "" {
-		t.Errorf("references (-want +got):\n%s", diff)
-	}
-}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -287,12 +286,6 @@ func TestRotation(t *testing.T) {
 	}
 	if diff := cmp.Diff(text, strings.Join(allFiles(t, l.Path()), "")); diff != "" {
 		t.Errorf("LOG-04 content (-want +got):\n%s", diff)
-	}
-	if err := errors.Join(Remove(l.Path()), Remove(l.Path())); err != nil {
-		t.Errorf("LOG-11 Remove: %v", err)
-	}
-	if _, err := os.Stat(filepath.Dir(l.Path())); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("LOG-11 the directory is still there: %v", err)
 	}
 }
 

@@ -177,22 +177,6 @@ func rotated(path string) []rotatedFile {
 	return slices.CompactFunc(files, func(a, b rotatedFile) bool { return a.at.Equal(b.at) })
 }
 
-// Remove deletes the log at path with its rotated files, and its directory if
-// that is empty then (LOG-11). The log must be closed. A log that does not
-// exist is no error.
-func Remove(path string) error {
-	var errs []error
-	for _, f := range rotated(path) {
-		errs = append(errs, f.remove())
-	}
-	removeUnfinished(path)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		errs = append(errs, err)
-	}
-	_ = os.Remove(filepath.Dir(path)) // other attempts may still be there
-	return errors.Join(errs...)
-}
-
 // Prune deletes the logs of all attempts older than the one whose log is at path, with
 // their rotated files. They must be closed. That there are none is no error (TIME-12).
 func Prune(path string) error {
