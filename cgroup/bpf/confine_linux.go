@@ -35,7 +35,7 @@ func OpenConfinement() (_ *Confinement, err error) {
 	if err != nil {
 		return nil, err
 	}
-	collection, err := ebpf.NewCollection(spec)
+	collection, err := newCollection(spec, nil)
 	if err != nil {
 		if errors.Is(err, unix.EPERM) {
 			err = unix.EPERM // the rest is about something else

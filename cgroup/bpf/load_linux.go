@@ -73,7 +73,7 @@ func (a *Accounting) load(m Mechanism) (_ program, err error) {
 			delete(spec.Programs, name)
 		}
 	}
-	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: a.shared})
+	collection, err := newCollection(spec, a.shared)
 	if err != nil {
 		return program{}, err
 	}

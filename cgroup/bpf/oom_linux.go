@@ -78,7 +78,7 @@ func (w *OOMWatch) load(m OOMMechanism) (err error) {
 			delete(spec.Programs, name)
 		}
 	}
-	collection, err := ebpf.NewCollection(spec)
+	collection, err := newCollection(spec, nil)
 	if err != nil {
 		return err
 	}
