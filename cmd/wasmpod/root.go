@@ -115,6 +115,11 @@ func (a *app) configure(flags *pflag.FlagSet) error {
 		return invalid(fmt.Errorf("configuration file: %w", err))
 	}
 
+	switch w := runtime.EgressWall(v.GetString("egress-wall")); w {
+	case runtime.WallAuto, runtime.WallRequired, runtime.WallOff:
+	default:
+		return invalid(fmt.Errorf("--egress-wall: %q is none of auto, required, off", w))
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(v.GetString("log-level"))); err != nil {
 		return invalid(fmt.Errorf("--log-level: %q is none of debug, info, warn, error", v.GetString("log-level")))
