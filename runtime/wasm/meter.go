@@ -47,11 +47,20 @@ const (
 	// takes, and globalBytes what a global does, beyond those that any toolchain
 	// makes.
 	elementBytes = 8
-	globalBytes  = 128
+	globalBytes  = 96
 	fewGlobals   = 256
+	// referenceBytes is what a reference to a function takes. wazero makes a new
+	// one each time that ref.func is executed, and keeps them all until the
+	// instance ends: nobody knows where the guest has put them. No toolchain's
+	// code makes more than a few.
+	referenceBytes = 32
+	maxReferences  = 1 << 20
 )
 
-var errStackOverflow = errors.New("stack overflow")
+var (
+	errStackOverflow  = errors.New("stack overflow")
+	errTooManyRefFunc = errors.New("too many references to functions were made (ref.func)")
+)
 
 // outside finds the memory of a guest that is not linear memory: its stack and
 // its tables. wazero has no hook for either, so that they are looked at in
@@ -62,6 +71,7 @@ type outside struct {
 	bytes  atomic.Int64
 	stack  reflect.Value   // of the function that runs
 	tables []reflect.Value // the references of each
+	refs   reflect.Value   // to functions, made so far
 	fixed  int64           // bytes of globals and segments
 	found  bool
 }
@@ -97,6 +107,11 @@ func (o *outside) measure(mod api.Module) (stack, sum int64) {
 				}
 			}
 		}
+		if engine := field(mod, "Engine"); engine.Kind() == reflect.Interface && engine.Elem().Kind() == reflect.Pointer && engine.Elem().Elem().Kind() == reflect.Struct {
+			if o.refs = engine.Elem().Elem().FieldByName("localFunctionInstances"); o.refs.Kind() != reflect.Slice {
+				o.refs = reflect.Value{}
+			}
+		}
 		if tables := field(mod, "Tables"); tables.Kind() == reflect.Slice {
 			for i := range tables.Len() {
 				if t := tables.Index(i); t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct {
@@ -107,10 +122,13 @@ func (o *outside) measure(mod api.Module) (stack, sum int64) {
 			}
 		}
 	}
+	if o.refs.IsValid() {
+		sum = int64(o.refs.Cap())*elementBytes + int64(o.refs.Len())*referenceBytes
+	}
 	if o.stack.IsValid() {
 		stack = int64(o.stack.Len()) * int64(o.stack.Type().Elem().Size())
 	}
-	sum = o.fixed + max(0, stack-smallStack)
+	sum += o.fixed + max(0, stack-smallStack)
 	for _, t := range o.tables {
 		sum += int64(t.Len()) * elementBytes
 	}
@@ -126,7 +144,10 @@ func (i *Instance) checkMemory(mod api.Module) {
 		}
 		i.outside.bytes.Store(sum)
 	}
-	if stack > stackCeiling {
+	switch {
+	case stack > stackCeiling:
 		panic(errStackOverflow)
+	case i.outside.refs.IsValid() && i.outside.refs.Len() > maxReferences:
+		panic(errTooManyRefFunc)
 	}
 }

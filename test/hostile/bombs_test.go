@@ -107,6 +107,9 @@ var bombs = []bomb{
 	{name: "huge table", want: refused, module: func() []byte {
 		return module{table: code(0, uleb(1<<30)), funcs: [][]byte{function(0)}}.encode()
 	}},
+	{name: "references to functions", want: exits, module: func() []byte {
+		return single(function(0, opLoop, typeVoid, opRefFunc, 0, opDrop, opBr, 0, opEnd))
+	}},
 	{name: "atomic.wait for ever", module: func() []byte {
 		return module{memory: []byte{3, 1, 1}, funcs: [][]byte{function(0,
 			i32(0), i32(0), 0x42, 0x7f, opAtomic, 1, 2, 0, opDrop)}}.encode()

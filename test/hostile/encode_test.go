@@ -30,6 +30,7 @@ const (
 	opI64Add     = 0x7c
 	opI64Mul     = 0x7e
 	opRefNull    = 0xd0
+	opRefFunc    = 0xd2
 	opMisc       = 0xfc
 	opAtomic     = 0xfe
 
