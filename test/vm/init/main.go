@@ -36,6 +36,9 @@ func run(tests []string) error {
 			return fmt.Errorf("mount %s: %w", m.at, err)
 		}
 	}
+	if err := loopbackUp(); err != nil {
+		return fmt.Errorf("loopback: %w", err)
+	}
 	var uname unix.Utsname
 	if err := unix.Uname(&uname); err == nil {
 		fmt.Println("vm: Linux", unix.ByteSliceToString(uname.Release[:]))
@@ -62,4 +65,19 @@ func run(tests []string) error {
 		return fmt.Errorf("%d of %d packages failed", failed, len(tests))
 	}
 	return nil
+}
+
+// loopbackUp does what ip link set lo up does.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
 }
