@@ -67,7 +67,7 @@ test-arm64: ## Run the tests that depend on the processor for arm64 (needs qemu-
 
 .PHONY: test-vm
 test-vm: ## Run the tests of cgroups and BPF in a virtual machine (needs qemu-system-x86_64; gets a kernel by apt-get)
-	$(GO) run ./test/vm ./cgroup/... ./runtime=OOMKills/watched
+	$(GO) run ./test/vm ./cgroup/... './runtime=OOMKills/watched|SocketWall|OutsideTraffic|KernelAgrees'
 
 .PHONY: test-promtool
 test-promtool: ## Check the Prometheus rules of docs/ with promtool (without one: gets it by apt-get)
