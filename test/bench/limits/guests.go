@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 
@@ -48,9 +50,12 @@ type account struct {
 
 	mu     sync.Mutex
 	late   []time.Duration
+	ran    time.Duration // of threads, by the kernel's count, between Begin and End
+	moved  int           // times that Go has moved the guest since: then it is lost
 	offset int64
 
 	limited bool
+	spent   chan struct{} // has room: told when the budget is
 }
 
 func (a *account) Stint() wasm.CPUStint {
@@ -65,23 +70,48 @@ func (a *account) Wait() time.Duration {
 	return a.Account.Wait(true)
 }
 
-// times is how often a budget was used up.
-func (a *account) times() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.late)
-}
-
+// stint keeps its own books, by the kernel's count of what the thread has run, which is
+// asked for at each beginning, safepoint and end.
 type stint struct {
 	*bpf.Stint
 	account *account
+	tid     int
+	from    time.Duration
+}
+
+func (s *stint) Begin(now int64) {
+	s.Stint.Begin(now)
+	s.tid, s.from = unix.Gettid(), threadTime()
+}
+
+func (s *stint) End(now int64) {
+	s.count()
+	s.Stint.End(now)
+}
+
+func (s *stint) count() {
+	a := s.account
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := threadTime()
+	if tid := unix.Gettid(); tid == s.tid {
+		a.ran += now - s.from
+	} else {
+		s.tid = tid
+		a.moved++
+	}
+	s.from = now
 }
 
 func (s *stint) HandOver(next any, now int64) (spent bool) {
-	return s.Stint.HandOver(next.(*stint).Stint, now)
+	s.count()
+	n := next.(*stint)
+	n.tid, n.from = unix.Gettid(), threadTime()
+	return s.Stint.HandOver(n.Stint, now)
 }
 
 func (s *stint) Check(now int64) bool {
+	s.count()
 	if !s.Stint.Check(now) {
 		return false
 	}
@@ -89,7 +119,18 @@ func (s *stint) Check(now int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.late = append(a.late, a.Over())
+	select {
+	case a.spent <- struct{}{}:
+	default:
+	}
 	return true
+}
+
+// served is what threads ran while they served the guest, up to its last End.
+func (a *account) served() (ran time.Duration, moved int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ran, a.moved
 }
 
 // node is an engine with an accounting.
@@ -135,7 +176,7 @@ func (n *node) start(ctx context.Context, code []byte, milli int64, call func(co
 		if err != nil {
 			return nil, nil, err
 		}
-		a = &account{Account: opened, offset: bpf.Now() - wasm.Now(), limited: milli > 0}
+		a = &account{Account: opened, offset: bpf.Now() - wasm.Now(), limited: milli > 0, spent: make(chan struct{}, 1)}
 		c.CPU = a
 	}
 	i, err := n.engine.Start(ctx, m, c)
