@@ -3,19 +3,59 @@ package wasip1
 import (
 	"context"
 	"encoding/binary"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tetratelabs/wazero/api"
 )
+
+// fuzzed are the functions that FuzzHostCall calls, each with seeds of its own.
+func fuzzed() []function {
+	list := slices.Concat(functions, wasmEdge, extensions)
+	for _, name := range slices.Sorted(maps.Keys(unstable)) {
+		list = append(list, unstable[name])
+	}
+	return list
+}
+
+// TestAllFunctionsAreFuzzed: whatever a guest can import is called with hostile
+// arguments, too.
+func TestAllFunctionsAreFuzzed(t *testing.T) {
+	r, err := sharedRuntime()
+	if err != nil {
+		t.Fatal(err)
+	}
+	covered := map[string]int{}
+	for _, f := range fuzzed() {
+		covered[f.name+" "+f.params]++
+	}
+	for _, module := range []string{ModuleName, UnstableModuleName, ExtensionModuleName} {
+		for name, def := range r.Module(module).ExportedFunctionDefinitions() {
+			params := ""
+			for _, p := range def.ParamTypes() {
+				params += map[api.ValueType]string{api.ValueTypeI32: "i", api.ValueTypeI64: "I"}[p]
+			}
+			want := 1
+			if _, other := unstable[name]; other {
+				want = 2
+			}
+			if n := covered[name+" "+params]; n != want {
+				t.Errorf("%s.%s(%s) is called %d times by FuzzHostCall, want %d", module, name, params, n, want)
+			}
+		}
+	}
+}
 
 // FuzzHostCall calls every function with hostile arguments and memory: no call
 // may panic with anything but an exit, touch a file outside the root, or take long.
 func FuzzHostCall(f *testing.F) {
 	interesting := []uint64{0, 1, 3, 4, 64, 4096, 65535, 65536, 131071, 1 << 31, 1<<32 - 1, 1<<32 - 8, 1 << 62, 1<<63 - 1, 1 << 63, 1<<64 - 1}
-	functions := slices.Concat(functions, wasmEdge, extensions)
+	functions := fuzzed()
 	for i := range functions {
 		for _, v := range interesting {
 			args := make([]byte, 0, 72)
@@ -36,7 +76,9 @@ func FuzzHostCall(f *testing.F) {
 	// What the host's root has below /over is an overlay's.
 	over := NewOverlay(OverlayConfig{Lower: lowerOf(f, root), Dir: f.TempDir(), MemoryBytes: 64 << 10})
 	f.Cleanup(over.Close)
+	account := &purse{limit: 4 << 20}
 	c := newCaller(f, ProcessConfig{
+		Memory: account,
 		Args:   []string{"a", "b"},
 		Env:    []string{"A=b"},
 		Stdin:  strings.NewReader("some input"),
@@ -89,6 +131,9 @@ func FuzzHostCall(f *testing.F) {
 			}
 			c.p.network.(*fakeNet).reset()
 			open(t)
+		}
+		if account.used < 0 {
+			t.Fatalf("%s: %d bytes are charged", fn.name, account.used)
 		}
 		if text, err := os.ReadFile(filepath.Join(outside, "secret")); string(text) != secret || err != nil {
 			t.Fatalf("%s: outside changed: %q, %v", fn.name, text, err)
