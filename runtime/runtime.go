@@ -288,12 +288,13 @@ func (r *Runtime) startPod(pod *corev1.Pod) error {
 		r.storage.Do(func() { r.tasks.Go(func() { r.watchStorage(r.ctx) }) })
 	}
 	config := podworker.Config{
-		Driver:   r.driver,
-		Images:   r.images,
-		Volumes:  r.volume,
-		Store:    r.store,
-		Node:     r.node,
-		Services: r.network.of,
+		Driver:     r.driver,
+		Images:     r.images,
+		Volumes:    r.volume,
+		Store:      r.store,
+		Node:       r.node,
+		Services:   r.network.of,
+		VolumeFile: r.volume.ReadFile,
 		RemoveLogs: func(pod *corev1.Pod, container string) error {
 			return os.RemoveAll(filepath.Dir(logs.Path(r.logRoot(), pod.Namespace, pod.Name, string(pod.UID), container, 0)))
 		},

@@ -42,6 +42,10 @@ func main() {
 			if _, err := os.Stat(os.Args[i+1]); err != nil {
 				os.Exit(1)
 			}
+		case "env-file":
+			os.WriteFile(os.Args[i+1], []byte("A='of the file'\n"), 0o644)
+		case "print-env":
+			fmt.Println(os.Getenv(os.Args[i+1]))
 		case "append":
 			b, err := os.ReadFile(os.Args[i+1])
 			fmt.Println("before:", len(b), err == nil)
@@ -136,6 +140,11 @@ func TestStorageRES30_TIME21_VOL40(t *testing.T) {
 	yaml := "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n"
 	counts := pod("count", container("c", "append, /c/count", ""))
 	all := yaml + counts + pod("memory", container("c", `/m/full, "3000000", exit-unless, /m/sub/kept`, ""), container("d", `/s/kept, "100000"`, ""))
+	variable := func(name, volume string) string {
+		return "{name: " + name + ", valueFrom: {fileKeyRef: {volumeName: " + volume + ", path: env, key: A}}}"
+	}
+	all += strings.Replace(pod("env", strings.Replace(container("c", "print-env, DISK, print-env, MEMORY", ""), "args:", "env: ["+variable("DISK", "v")+", "+variable("MEMORY", "m")+"], args:", 1)),
+		"  containers:\n", "  initContainers:\n"+container("i", "env-file, /v/env, env-file, /m/env", "")+"  containers:\n", 1)
 	for i, e := range evictions {
 		all += pod(fmt.Sprintf("e%d", i), e.containers...)
 	}
@@ -177,6 +186,9 @@ func TestStorageRES30_TIME21_VOL40(t *testing.T) {
 			}
 		},
 	})
+	if logs["env"] != "of the file\nof the file\n" {
+		t.Errorf("ENV-06: %q", logs["env"])
+	}
 	if !strings.HasPrefix(logs["memory"], "full\n") {
 		t.Errorf("VOL-03: the size was no limit: %q", logs["memory"])
 	}

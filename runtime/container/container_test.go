@@ -237,7 +237,6 @@ func TestEnvErrors(t *testing.T) {
 		{"ENV-05 envFrom secret, optional false", `secret "x" not found`, []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: ref("x"), Optional: ptr(false)}}}, nil},
 		{"DAPI-03", `field label not supported: spec.foo`, nil, env(&corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "spec.foo"}})},
 		{"DAPI-05 resource", `unsupported container resource : limits.gpu`, nil, env(&corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.gpu"}})},
-		{"ENV-06 fileKeyRef is refused", `env valueFrom.fileKeyRef is not supported (volume "v")`, nil, env(&corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{VolumeName: "v"}})},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -190,7 +190,7 @@ func valueFrom(pod *corev1.Pod, c *corev1.Container, from *corev1.EnvVarSource, 
 		}
 		return "", false, fmt.Errorf("couldn't find key %s in Secret %s/%s", ref.Key, pod.Namespace, ref.Name)
 	case from.FileKeyRef != nil:
-		return "", false, fmt.Errorf("env valueFrom.fileKeyRef is not supported (volume %q)", from.FileKeyRef.VolumeName)
+		return fileKey(from.FileKeyRef, in)
 	}
 	return "", true, nil
 }

@@ -55,6 +55,10 @@ type Inputs struct {
 	// are not modified.
 	ConfigMaps func(namespace, name string) (*corev1.ConfigMap, bool)
 	Secrets    func(namespace, name string) (*corev1.Secret, bool)
+
+	// VolumeFile reads a file of one of the pod's volumes for fileKeyRef (ENV-06). nil:
+	// there is no pod yet, and what such files say is not known.
+	VolumeFile func(volume, path string) ([]byte, error)
 }
 
 func (in *Inputs) configMap(namespace, name string) (*corev1.ConfigMap, bool) {

@@ -164,7 +164,7 @@ var Fields = []Field{
 	{Path: "containers[].env[].valueFrom.resourceFieldRef"},
 	{Path: "containers[].env[].valueFrom.configMapKeyRef"},
 	{Path: "containers[].env[].valueFrom.secretKeyRef"},
-	{Path: "containers[].env[].valueFrom.fileKeyRef", Support: Rejected},
+	{Path: "containers[].env[].valueFrom.fileKeyRef"},
 	{Path: "containers[].resources.limits"},
 	{Path: "containers[].resources.limits[memory]"},
 	{Path: "containers[].resources.limits[cpu]"},

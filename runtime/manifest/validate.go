@@ -135,6 +135,7 @@ func validatePodSpec(s *corev1.PodSpec, path *field.Path, isPod bool) field.Erro
 	}
 	add(validateHostUsers(s, path))
 	add(validateHostnameOverride(s, path))
+	add(validateFileKeyVolumes(s, path))
 	subdomain := func(name, value string) {
 		if value != "" {
 			add(each(path.Child(name), value, apivalidation.NameIsDNSSubdomain(value, false)))

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -242,8 +243,9 @@ func validateValueFrom(e *corev1.EnvVar, path *field.Path) field.ErrorList {
 		sources++
 		errs = append(errs, validateKeyRef(f.Name, f.Key, path.Child("secretKeyRef"))...)
 	}
-	if e.ValueFrom.FileKeyRef != nil {
+	if f := e.ValueFrom.FileKeyRef; f != nil {
 		sources++
+		errs = append(errs, validateFileKeyRef(f, path.Child("fileKeyRef"))...)
 	}
 	switch {
 	case sources == 0:
@@ -262,6 +264,49 @@ func validateKeyRef(name, key string, path *field.Path) field.ErrorList {
 		return append(errs, field.Required(path.Child("key"), ""))
 	}
 	return append(errs, each(path.Child("key"), key, validation.IsConfigMapKey(key))...)
+}
+
+func validateFileKeyRef(f *corev1.FileKeySelector, path *field.Path) (errs field.ErrorList) {
+	key, volume, file := path.Child("key"), path.Child("volumeName"), path.Child("path")
+	if f.Key == "" {
+		errs = append(errs, field.Required(key, ""))
+	} else {
+		errs = append(errs, each(key, f.Key, validation.IsRelaxedEnvVarName(f.Key))...)
+	}
+	if f.VolumeName == "" {
+		errs = append(errs, field.Required(volume, ""))
+	} else {
+		errs = append(errs, each(volume, f.VolumeName, validation.IsDNS1123Label(f.VolumeName))...)
+	}
+	if f.Path == "" {
+		return append(errs, field.Required(file, ""))
+	}
+	return append(errs, validateNoBacksteps(f.Path, file)...)
+}
+
+// validateFileKeyVolumes makes sure that fileKeyRef names emptyDirs.
+func validateFileKeyVolumes(s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
+	look := func(list []corev1.Container, path *field.Path) {
+		for i := range list {
+			for j := range list[i].Env {
+				from := list[i].Env[j].ValueFrom
+				if from == nil || from.FileKeyRef == nil {
+					continue
+				}
+				name, at := from.FileKeyRef.VolumeName, path.Index(i).Child("env").Index(j).Child("valueFrom", "fileKeyRef", "volumeName")
+				v := slices.IndexFunc(s.Volumes, func(v corev1.Volume) bool { return v.Name == name })
+				switch {
+				case v < 0:
+					errs = append(errs, field.NotFound(at, name))
+				case s.Volumes[v].EmptyDir == nil:
+					errs = append(errs, field.Invalid(at, name, "referenced volume must be of type emptyDir"))
+				}
+			}
+		}
+	}
+	look(s.InitContainers, path.Child("initContainers"))
+	look(s.Containers, path.Child("containers"))
+	return errs
 }
 
 // envFieldPaths are the fields that env can refer to, besides labels and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"syscall"
 	"time"
@@ -177,6 +178,7 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 		PodIP: sb.IP(), HostIP: w.cfg.Node.HostIP,
 		NodeName: w.cfg.Node.Name, NodeAllocatable: w.cfg.Node.Allocatable,
 		ConfigMaps: w.cfg.Store.ConfigMap, Secrets: w.cfg.Store.Secret,
+		VolumeFile: w.volumeFile,
 	})
 	var configErr *container.ConfigError
 	switch {
@@ -221,6 +223,13 @@ func (w *Worker) startContainer(ctx context.Context, a lifecycle.StartContainer)
 		})
 		w.forget(a.ContainerRef)
 	}()
+}
+
+func (w *Worker) volumeFile(volume, path string) ([]byte, error) {
+	if w.cfg.VolumeFile == nil {
+		return nil, fs.ErrNotExist
+	}
+	return w.cfg.VolumeFile(w.uid, volume, path)
 }
 
 // createReason maps an error of Sandbox.Create to the waiting reason (section

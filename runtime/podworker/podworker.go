@@ -30,6 +30,8 @@ type Config struct {
 	Node    Node
 	// Services, if not nil, are the Services of a namespace (ENV-09).
 	Services func(namespace string) []*corev1.Service
+	// VolumeFile reads a file of a pod's volume (ENV-06); nil finds none.
+	VolumeFile func(pod types.UID, volume, path string) ([]byte, error)
 	// RemoveLogs deletes the logs of a container whose records are removed
 	// (SBX-05).
 	RemoveLogs func(pod *corev1.Pod, container string) error

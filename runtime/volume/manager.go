@@ -98,6 +98,8 @@ type Volume struct {
 // Memory is a volume that lies in no directory. It is safe for concurrent use.
 type Memory interface {
 	Used() int64 // bytes
+	// ReadFile reads a file of at most that many bytes; links do not lead out.
+	ReadFile(name string, most int64) ([]byte, error)
 	// Close frees it when nothing uses it any more.
 	Close()
 }

@@ -582,5 +582,6 @@ func TestNowNamesVersions(t *testing.T) {
 
 type memory struct{ closed bool }
 
-func (*memory) Used() int64 { return 7 }
-func (m *memory) Close()    { m.closed = true }
+func (*memory) Used() int64                            { return 7 }
+func (*memory) ReadFile(string, int64) ([]byte, error) { return []byte("in memory"), nil }
+func (m *memory) Close()                               { m.closed = true }

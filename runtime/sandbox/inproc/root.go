@@ -133,6 +133,22 @@ type memoryVolume struct{ *wasip1.Overlay }
 // Used implements volume.Memory.
 func (v memoryVolume) Used() int64 { return v.Usage().Memory }
 
+// ReadFile implements volume.Memory.
+func (v memoryVolume) ReadFile(name string, most int64) ([]byte, error) {
+	root := wasip1.FS{Mounts: []wasip1.Mount{{GuestPath: "/", Overlay: v.Overlay, ReadOnly: true}}}
+	p, err := wasip1.NewProcess(wasip1.ProcessConfig{Root: root})
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	f, err := p.OpenFile(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return volume.ReadAtMost(f, most)
+}
+
 // NewMemoryVolume is for volume.Config.
 func NewMemoryVolume(size int64, group *int64) volume.Memory {
 	const open, setGroup = 0o777, 0o2000
