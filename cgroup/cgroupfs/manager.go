@@ -317,7 +317,8 @@ func (m *Manager) Close() error {
 	dirs := slices.SortedFunc(maps.Keys(m.enabled), func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	for _, dir := range dirs {
 		for _, c := range m.enabled[dir] {
-			if err := cgroups.WriteFile(dir, "cgroup.subtree_control", "-"+c); err != nil {
+			// A group that somebody has removed has none enabled any more.
+			if err := cgroups.WriteFile(dir, "cgroup.subtree_control", "-"+c); err != nil && !errors.Is(err, os.ErrNotExist) {
 				errs = append(errs, fmt.Errorf("disable controller %s in %s: %w", c, dir, err))
 			}
 		}
