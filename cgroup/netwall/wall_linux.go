@@ -282,7 +282,9 @@ func (p *Pod) mark(fd uintptr, at netip.AddrPort) error {
 		return nil
 	}
 	// A pod that is closed meanwhile has another generation: its sockets do nothing.
-	if err := p.wall.sockets.Put(int32(fd), newMark(p.slot, p.generation, at)); err != nil {
+	key, value := int32(fd), newMark(p.slot, p.generation, at)
+	// By pointers: this is in the way of every connection.
+	if err := p.wall.sockets.Put(unsafe.Pointer(&key), unsafe.Pointer(&value)); err != nil {
 		return fmt.Errorf("mark a socket of a pod: %w", err)
 	}
 	return nil

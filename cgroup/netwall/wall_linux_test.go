@@ -5,6 +5,7 @@ package netwall
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -542,43 +543,109 @@ func control(c syscall.RawConn, mark func(uintptr) error) error {
 	return err
 }
 
-func BenchmarkConnect(b *testing.B) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// variants runs a benchmark without a Wall, for a marked socket, and for one that is
+// not a pod's in a process that has a Wall; in turns.
+func variants(b *testing.B, run func(b *testing.B, p *Pod)) {
+	for range 5 {
+		b.Run("without", func(b *testing.B) { run(b, nil) })
+		b.Run("marked", func(b *testing.B) {
+			w := open(b)
+			run(b, newPod(b, w, to("127.0.0.0/8", 1, 65535), to("127.0.0.0/9", 1, 65535)))
+		})
+		b.Run("beside", func(b *testing.B) {
+			open(b)
+			run(b, nil)
+		})
+	}
+}
+
+// serve has every connection answered by f.
+func serve(b *testing.B, f func(net.Conn)) (address string) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(b.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer l.Close()
+	b.Cleanup(func() { l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			c.Close()
+			f(c)
 		}
 	}()
-	dial := func(b *testing.B, p *Pod) {
-		d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error { return control(c, p.MarkDialer) }}
+	return l.Addr().String()
+}
+
+func dial(b *testing.B, p *Pod, address string) net.Conn {
+	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		if p == nil {
+			return nil
+		}
+		return control(c, p.MarkDialer)
+	}}
+	c, err := d.Dial("tcp", address)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return c
+}
+
+func BenchmarkConnect(b *testing.B) {
+	address := serve(b, func(c net.Conn) { c.Close() })
+	variants(b, func(b *testing.B, p *Pod) {
 		for b.Loop() {
-			c, err := d.Dial("tcp", l.Addr().String())
-			if err != nil {
-				b.Fatal(err)
-			}
+			c := dial(b, p, address)
 			c.(*net.TCPConn).SetLinger(0)
 			c.Close()
 		}
-	}
-	for range 3 {
-		b.Run("without", func(b *testing.B) { dial(b, nil) })
-		b.Run("with", func(b *testing.B) {
-			w := open(b)
-			dial(b, newPod(b, w, to("127.0.0.0/8", 0, 65535)))
-		})
-		b.Run("beside", func(b *testing.B) {
-			open(b)
-			dial(b, nil)
-		})
-	}
+	})
+}
+
+// One byte there and one back: what the programs at packets cost.
+func BenchmarkRoundTrip(b *testing.B) {
+	address := serve(b, func(c net.Conn) {
+		go func() {
+			defer c.Close()
+			io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
+		}()
+	})
+	variants(b, func(b *testing.B, p *Pod) {
+		c := dial(b, p, address)
+		defer c.Close()
+		one := make([]byte, 1)
+		for b.Loop() {
+			if _, err := c.Write(one); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := c.Read(one); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkStream(b *testing.B) {
+	address := serve(b, func(c net.Conn) {
+		go func() {
+			defer c.Close()
+			io.Copy(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c})
+		}()
+	})
+	variants(b, func(b *testing.B, p *Pod) {
+		c := dial(b, p, address)
+		defer c.Close()
+		buf := make([]byte, 64<<10)
+		b.SetBytes(int64(len(buf)))
+		for b.Loop() {
+			if _, err := c.Write(buf); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 // What it takes to have a Wall: a group, the process moved there, programs loaded
@@ -606,4 +673,20 @@ func BenchmarkOpen(b *testing.B) {
 	b.ReportMetric(float64(group.Microseconds())/float64(b.N), "µs-group")
 	b.ReportMetric(float64(programs.Microseconds())/float64(b.N), "µs-programs")
 	b.ReportMetric(float64(end.Microseconds())/float64(b.N), "µs-close")
+}
+
+// A socket that is made, marked and closed.
+func BenchmarkMark(b *testing.B) {
+	variants(b, func(b *testing.B, p *Pod) {
+		for b.Loop() {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := p.MarkDialer(uintptr(fd)); err != nil {
+				b.Fatal(err)
+			}
+			unix.Close(fd)
+		}
+	})
 }
