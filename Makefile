@@ -66,8 +66,9 @@ test-arm64: ## Run the tests that depend on the processor for arm64 (needs qemu-
 	TEST_EMULATOR=qemu GOARCH=arm64 $(GO) test -short -exec qemu-aarch64-static $(ARM64_PACKAGES)
 
 .PHONY: test-vm
-test-vm: ## Run the tests of cgroups and BPF in a virtual machine (needs qemu-system-x86_64; gets a kernel by apt-get)
+test-vm: ## Run the tests of cgroups and BPF in virtual machines (needs qemu-system-x86_64 and systemd; gets a kernel by apt-get)
 	$(GO) run ./test/vm ./cgroup/... './runtime=OOMKills/watched|SocketWall|OutsideTraffic|KernelAgrees'
+	$(GO) run ./test/vm -systemd ./cgroup/cgroupfs=DelegatedBySystemd
 
 .PHONY: test-promtool
 test-promtool: ## Check the Prometheus rules of docs/ with promtool (without one: gets it by apt-get)

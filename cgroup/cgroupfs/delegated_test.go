@@ -89,3 +89,85 @@ func TestDelegatedToAnotherUser(t *testing.T) {
 		t.Errorf("controllers are still on: %v", on)
 	}
 }
+
+// The same in a service of systemd's that has Delegate=yes and a user of its own.
+func TestDelegatedBySystemd(t *testing.T) {
+	if os.Getenv("WASMPOD_TEST_SYSTEMD") == "" {
+		t.Skip("systemd has not started this: make test-vm has it do so")
+	}
+	if os.Geteuid() == 0 {
+		t.Fatal("this is root")
+	}
+	h, err := Detect()
+	if err != nil || h.Mode() != V2 {
+		t.Fatal(h.Mode(), err)
+	}
+	before := groupsOf(t, os.Getpid())
+	dir, err := h.Unified()
+	if err != nil {
+		t.Fatal(err)
+	}
+	by, absent := h.Controllers(Auto)
+	if by[CPU] != V2 || by[Memory] != V2 {
+		t.Fatalf("in %s: %v", dir, absent)
+	}
+	if by, absent := h.Controllers(filepath.Dir(h.own[unified])); len(by) != 0 {
+		t.Errorf("%v are delegated around it, too", by)
+	} else {
+		t.Log(absent)
+	}
+	t.Setenv("CGROUPFS_TEST_STATE", t.TempDir())
+	if err := rootless(); err != nil {
+		t.Fatal(err)
+	}
+
+	m, err := Open(Config{Parent: Auto, State: t.TempDir(), PID: os.Getpid()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if inside := groupsOf(t, os.Getpid()); !strings.HasPrefix(inside, strings.TrimSpace(before)+"/"+prefix) {
+		t.Errorf("was in %s, is in %s", before, inside)
+	}
+	g, err := m.Pod("hungry", corev1.PodQOSBurstable, Limits{MemoryBytes: 16 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), "CGROUPFS_TEST_DO=eat")
+	start, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	start.Close()
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("ended with %v", err)
+	}
+	if s, err := g.Stats(); err != nil || s.OOMKills != 1 {
+		t.Errorf("%+v %v", s, err)
+	}
+	if err := errors.Join(g.Remove(), m.Close()); err != nil {
+		t.Error(err)
+	}
+	if after := groupsOf(t, os.Getpid()); after != before {
+		t.Errorf("was in %s, is in %s", before, after)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			t.Error("left behind: ", e.Name())
+		}
+	}
+	if on := words(dir, "cgroup.subtree_control"); len(on) != 0 {
+		t.Errorf("controllers are still on: %v", on)
+	}
+}

@@ -6,7 +6,11 @@
 // Of a package's tests those can be chosen whose names match: package=regexp.
 // A package that is a command runs as package:argument,argument...
 //
+// With -systemd this machine's systemd is process 1 there, and runs one package's
+// tests as a service of another user with Delegate=yes.
+//
 //	vm [-timeout 3m] package[=regexp | :arguments]...
+//	vm [-timeout 3m] -systemd package[=regexp]
 package main
 
 import (
@@ -26,10 +30,11 @@ import (
 
 func main() {
 	timeout := flag.Duration("timeout", 3*time.Minute, "for everything in the machine")
+	systemd := flag.Bool("systemd", false, "run them as a service of systemd's")
 	flag.Parse()
 	tests, err := list(flag.Args())
 	if err == nil {
-		err = run(*timeout, tests)
+		err = run(*timeout, tests, *systemd)
 	}
 	switch {
 	case err == nil:
@@ -68,7 +73,7 @@ type missing string
 
 func (m missing) Error() string { return string(m) }
 
-func run(timeout time.Duration, tests []string) error {
+func run(timeout time.Duration, tests []string, systemd bool) error {
 	qemu, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {
 		return missing("qemu-system-x86_64 is not installed")
@@ -99,11 +104,25 @@ func run(timeout time.Duration, tests []string) error {
 			return err
 		}
 	}
+	a := newArchive()
+	for _, name := range append([]string{"init"}, names...) {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		a.file(name, 0o755, data)
+	}
+	args := "-- " + strings.Join(tests, " ")
+	if systemd {
+		if args, err = a.addSystemd(tests); err != nil {
+			return err
+		}
+	}
 	initrd := filepath.Join(dir, "initrd")
-	if err := writeArchive(initrd, dir, append([]string{"init"}, names...)); err != nil {
+	if err := a.write(initrd); err != nil {
 		return err
 	}
-	return boot(qemu, kernel, initrd, timeout, tests)
+	return boot(qemu, kernel, initrd, args, timeout)
 }
 
 // build makes a static program for the machine.
@@ -160,44 +179,64 @@ func findKernel() (string, error) {
 	return found[0], nil
 }
 
-// writeArchive writes an initramfs: cpio in the "newc" format.
-func writeArchive(path, dir string, names []string) error {
-	var b bytes.Buffer
-	entry := func(name string, mode int, data []byte) {
-		fmt.Fprintf(&b, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
-			0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name)+1, 0)
-		b.WriteString(name + "\x00")
-		for b.Len()%4 != 0 {
-			b.WriteByte(0)
-		}
-		b.Write(data)
-		for b.Len()%4 != 0 {
-			b.WriteByte(0)
-		}
-	}
+// archive is an initramfs: cpio in the "newc" format.
+type archive struct {
+	b    bytes.Buffer
+	dirs map[string]bool
+}
+
+func newArchive() *archive {
+	a := &archive{dirs: make(map[string]bool)}
 	for _, d := range []string{"dev", "proc", "sys", "tmp", "root"} {
-		entry(d, 0o40755, nil)
+		a.dir(d)
 	}
-	for _, name := range names {
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			return err
-		}
-		entry(name, 0o100755, data)
+	return a
+}
+
+func (a *archive) dir(name string) {
+	if name == "." || a.dirs[name] {
+		return
 	}
-	entry("TRAILER!!!", 0, nil)
-	return os.WriteFile(path, b.Bytes(), 0o600)
+	a.dir(filepath.Dir(name))
+	a.dirs[name] = true
+	a.entry(name, 0o40755, nil)
+}
+
+// file adds one, and the directories that it lies in. Its name is relative.
+func (a *archive) file(name string, mode int, data []byte) {
+	a.dir(filepath.Dir(name))
+	a.entry(name, 0o100000|mode, data)
+}
+
+func (a *archive) entry(name string, mode int, data []byte) {
+	fmt.Fprintf(&a.b, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
+		0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name)+1, 0)
+	a.b.WriteString(name + "\x00")
+	a.pad()
+	a.b.Write(data)
+	a.pad()
+}
+
+func (a *archive) pad() {
+	for a.b.Len()%4 != 0 {
+		a.b.WriteByte(0)
+	}
+}
+
+func (a *archive) write(path string) error {
+	a.entry("TRAILER!!!", 0, nil)
+	return os.WriteFile(path, a.b.Bytes(), 0o600)
 }
 
 // boot runs the machine and copies what it says. The emulator runs both
 // processors in one thread: with two, kernels have hung.
-func boot(qemu, kernel, initrd string, timeout time.Duration, tests []string) error {
+func boot(qemu, kernel, initrd, args string, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	began := time.Now()
 	cmd := exec.CommandContext(ctx, qemu, "-accel", "tcg,thread=single", "-smp", "2", "-cpu", "max", "-m", "1024",
 		"-nographic", "-no-reboot", "-net", "none", "-kernel", kernel, "-initrd", initrd,
-		"-append", "console=ttyS0 quiet panic=-1 loglevel=3 -- "+strings.Join(tests, " "))
+		"-append", "console=ttyS0 quiet panic=-1 loglevel=3 "+args)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
