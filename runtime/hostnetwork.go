@@ -47,6 +47,7 @@ func (n *network) connectHost(pod *corev1.Pod) (*inproc.Connection, error) {
 		return nil, err
 	}
 	p := &hostPod{pod: pod, ports: n.hostPorts(pod), egress: policy}
+	n.sockets.prepare() // its sockets are the host's
 	n.mu.Lock()
 	if err := n.checkPorts(p.ports); err != nil {
 		n.mu.Unlock()
