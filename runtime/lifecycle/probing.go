@@ -216,7 +216,7 @@ func (a *applying) hookFinished(f HookFinished) {
 		return
 	}
 	if f.Fallback != "" {
-		a.event(spec, corev1.EventTypeWarning, "LifecycleHTTPFallback", f.Fallback)
+		a.podEvent(corev1.EventTypeWarning, "LifecycleHTTPFallback", f.Fallback)
 	}
 	a.put(spec.Name, c)
 }

@@ -152,6 +152,8 @@ func TestValidation(t *testing.T) {
 		{"ENV-06 MAN-21 fileKeyRef of another volume", spec("  volumes: [{name: v, hostPath: {path: /a}}]\n  containers: [{name: c, image: i, env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: p, key: K}}}]}]"), "referenced volume must be of type emptyDir"},
 		{"ENV-06 MAN-21 fileKeyRef that goes up", spec("  volumes: [{name: v}]\n  containers: [{name: c, image: i, env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: ../p, key: K}}}]}]"), "must not contain '..'"},
 		{"ENV-06 MAN-21 fileKeyRef without a key", spec("  volumes: [{name: v}]\n  containers: [{name: c, image: i, env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: p}}}]}]"), "fileKeyRef.key: Required value"},
+		{"DAPI-06 a divisor of cpu", container("env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1k}}}]"), "only divisor's values 1m and 1 are supported with the cpu resource"},
+		{"DAPI-06 a divisor of memory", container("env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1m}}}]"), "are supported with the memory resource"},
 		{"MAN-23 items", spec("  volumes: [{name: v, configMap: {name: m, items: [{key: k, path: ../x}]}}]\n" + one), "must not contain '..'"},
 		{"MAN-23 items without a key", spec("  volumes: [{name: v, configMap: {name: m, items: [{path: x}]}}]\n" + one), "items[0].key: Required value"},
 		{"MAN-23 mode", spec("  volumes: [{name: v, configMap: {name: m, defaultMode: 512}}]\n" + one), "must be a number between 0 and 0777 (octal), both inclusive"},

@@ -276,10 +276,15 @@ func TestFSGroupVOL42(t *testing.T) {
 	f := newFixture(t)
 	f.setConfigMap("cm", map[string]string{"k": "v"})
 	cm := configMap("cm", "cm", corev1.KeyToPath{Key: "k", Path: "d/k", Mode: ptr(int32(0o400))})
-	pod := testPod(emptyDir("e"), cm)
+	host := filepath.Join(t.TempDir(), "host")
+	if err := os.Mkdir(host, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pod := testPod(emptyDir("e"), cm, corev1.Volume{Name: "h", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: host}}})
 	pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr(int64(os.Getgid()))}
 	mount(t, f, pod)
 	for path, want := range map[string]fs.FileMode{
+		host:                                              fs.ModeDir | 0o700, // the node's own
 		pathOf(t, f, "e"):                                 fs.ModeDir | fs.ModeSetgid | 0o777,
 		filepath.Join(pathOf(t, f, "cm"), "d"):            fs.ModeDir | fs.ModeSetgid | 0o755,
 		filepath.Join(pathOf(t, f, "cm"), "..data/d/k"):   0o440,
