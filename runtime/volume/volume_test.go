@@ -284,9 +284,9 @@ func TestFSGroupVOL42(t *testing.T) {
 	pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr(int64(os.Getgid()))}
 	mount(t, f, pod)
 	for path, want := range map[string]fs.FileMode{
-		host:                                              fs.ModeDir | 0o700, // the node's own
-		pathOf(t, f, "e"):                                 fs.ModeDir | fs.ModeSetgid | 0o777,
-		filepath.Join(pathOf(t, f, "cm"), "d"):            fs.ModeDir | fs.ModeSetgid | 0o755,
+		host:                                   fs.ModeDir | 0o700, // the node's own
+		pathOf(t, f, "e"):                      fs.ModeDir | fs.ModeSetgid | 0o777,
+		filepath.Join(pathOf(t, f, "cm"), "d"): fs.ModeDir | fs.ModeSetgid | 0o755,
 		filepath.Join(pathOf(t, f, "cm"), "..data/d/k"):   0o440,
 		filepath.Join(pathOf(t, f, "cm"), "..data", "d/"): fs.ModeDir | fs.ModeSetgid | 0o755,
 	} {
