@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/wasmpod/wasmpod/podnet/egress"
@@ -394,5 +395,53 @@ func TestSocketWallOption(t *testing.T) {
 	}
 	if err := errors.Join(g.set(nil), g.close(), s.close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A connection from a pod on the host's network to a server of the host.
+func BenchmarkDialOutside(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	pod := &corev1.Pod{Spec: corev1.PodSpec{HostNetwork: true}}
+	for range 5 {
+		for _, wall := range []EgressWall{WallOff, WallRequired} {
+			b.Run(string(wall), func(b *testing.B) {
+				cfg := Config{DataDir: b.TempDir(), EgressWall: wall, Egress: "127.0.0.1", Log: slog.New(slog.DiscardHandler)}
+				s, err := newSocketWall(cfg, nil)
+				if err != nil {
+					b.Skip(err)
+				}
+				n, err := newNetwork(b.Context(), cfg, store.New(), nil, s)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer n.close()
+				c, err := n.connectHost(pod)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer c.Close()
+				for b.Loop() {
+					c, err := c.Namespace.DialContext(b.Context(), "tcp", l.Addr().String())
+					if err != nil {
+						b.Fatal(err)
+					}
+					io.Copy(io.Discard, c)
+					c.Close()
+				}
+			})
+		}
 	}
 }
