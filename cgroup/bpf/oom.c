@@ -135,9 +135,12 @@ struct {
 volatile u32 self_tgid;  // as the kernel counts, whatever the PID namespace
 volatile u32 self_level; // of the PID namespace
 
+volatile u32 exact; // the loader: oom_kill_process is seen, too
+
 // What oom_kill_process was called for. The kernel's oom_lock is held until the
-// victim is marked.
+// victims are marked.
 static volatile struct {
+	u64 since;
 	u64 killer;
 	u64 chosen;
 	u64 limit;
@@ -255,6 +258,7 @@ INLINE int on_kill(struct oom_control *oc)
 	under_way.limit = memcg ? id_of(__builtin_preserve_access_index(&memcg->css)) : 0;
 	under_way.chosen = chosen;
 	under_way.killer = bpf_get_current_task();
+	under_way.since = bpf_ktime_get_ns();
 	return 0;
 }
 
@@ -266,7 +270,13 @@ INLINE int on_victim(u64 arg)
 	u32 number = 0, zero = 0;
 	int is = 0;
 
-	if (under_way.killer && under_way.killer == bpf_get_current_task()) {
+	k.time = bpf_ktime_get_ns();
+	if (exact) {
+		// A process that is ending anyway, and in need of memory for that, is marked
+		// without having been chosen. Before it marks whom it has chosen the kernel
+		// may write a long list of processes to a slow console.
+		if (under_way.killer != bpf_get_current_task() || k.time - under_way.since > 60000000000)
+			return 0;
 		chosen = under_way.chosen;
 		k.limit = under_way.limit;
 		k.known |= LIMIT;
@@ -294,7 +304,6 @@ INLINE int on_victim(u64 arg)
 		is = number == self_tgid ? 1 : 2; // whoever asks has started it
 		k.pid = number;
 	}
-	k.time = bpf_ktime_get_ns();
 	if (is == 1) {
 		k.known |= SELF;
 		bpf_map_update_elem(&own, &zero, &k, 0);

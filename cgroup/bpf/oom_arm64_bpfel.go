@@ -22,6 +22,7 @@ const (
 	oomProgFentryKill = "fentry_kill"
 	oomProgRawVictim  = "raw_victim"
 	oomProgWhoamiOom  = "whoami_oom"
+	oomVarExact       = "exact"
 	oomVarSelfLevel   = "self_level"
 	oomVarSelfTgid    = "self_tgid"
 )
@@ -86,6 +87,7 @@ type oomMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type oomVariableSpecs struct {
+	Exact     *ebpf.VariableSpec `ebpf:"exact"`
 	SelfLevel *ebpf.VariableSpec `ebpf:"self_level"`
 	SelfTgid  *ebpf.VariableSpec `ebpf:"self_tgid"`
 }
@@ -125,6 +127,7 @@ func (m *oomMaps) Close() error {
 //
 // It can be passed to loadOomObjects or ebpf.CollectionSpec.LoadAndAssign.
 type oomVariables struct {
+	Exact     *ebpf.Variable `ebpf:"exact"`
 	SelfLevel *ebpf.Variable `ebpf:"self_level"`
 	SelfTgid  *ebpf.Variable `ebpf:"self_tgid"`
 }

@@ -78,6 +78,11 @@ func (w *OOMWatch) load(m OOMMechanism) (err error) {
 			delete(spec.Programs, name)
 		}
 	}
+	if m == OOMLimit {
+		if err := spec.Variables["exact"].Set(uint32(1)); err != nil {
+			return err
+		}
+	}
 	collection, err := newCollection(spec, nil)
 	if err != nil {
 		return err

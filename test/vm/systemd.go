@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -35,20 +36,27 @@ func (a *archive) addSystemd(tests []string) (args string, err error) {
 		return "", fmt.Errorf("-systemd: one package with tests, not %d", len(tests))
 	}
 	const systemd = "/lib/systemd/systemd"
-	if _, err := os.Stat(systemd); err != nil {
+	if !exists(systemd) {
 		return "", missing("systemd is not installed")
 	}
-	out, err := exec.Command("ldd", systemd).Output()
-	if err != nil {
-		return "", fmt.Errorf("ldd %s: %w", systemd, err)
+	programs := []string{systemd}
+	if executor := "/usr/lib/systemd/systemd-executor"; exists(executor) { // since version 254
+		programs = append(programs, executor)
 	}
-	files := []string{systemd}
-	for _, word := range strings.Fields(string(out)) { // name => path (address)
-		if strings.HasPrefix(word, "/") {
-			files = append(files, word)
+	files := slices.Clone(programs)
+	for _, p := range programs {
+		out, err := exec.Command("ldd", p).Output()
+		if err != nil {
+			return "", fmt.Errorf("ldd %s: %w", p, err)
+		}
+		for word := range strings.FieldsSeq(string(out)) { // name => path (address)
+			if strings.HasPrefix(word, "/") {
+				files = append(files, word)
+			}
 		}
 	}
-	for _, name := range files {
+	slices.Sort(files)
+	for _, name := range slices.Compact(files) {
 		data, err := os.ReadFile(name)
 		if err != nil {
 			return "", err
@@ -61,4 +69,9 @@ func (a *archive) addSystemd(tests []string) (args string, err error) {
 	a.file("etc/group", 0o644, []byte("root:x:0:\ntests:x:1000:\n"))
 	a.file("etc/machine-id", 0o644, []byte("0123456789abcdef0123456789abcdef\n"))
 	return "rdinit=" + systemd + " systemd.unit=tests.service systemd.log_target=console systemd.log_level=warning systemd.show_status=0", nil
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
