@@ -35,6 +35,20 @@
 // CPU time. The limit is in the table too: [Stint.Check], in a safepoint, adds
 // what has run since and compares, without a system call; the program compares
 // as well and sends a record when a thread in a long system call has passed it.
+//
+// # Kills by the kernel
+//
+// An [OOMWatch] notes whom the kernel kills for want of memory, if it is this process
+// or one that descends from it: a program at oom/mark_victim says how much memory the
+// victim had and in which group; where the kernel has fentry, one at oom_kill_process
+// adds whose limit it was. A process that has died cannot tell: [OOMWatch.Keep] has the
+// kernel keep its end for [LastOOMKill] in the next one.
+//
+// # Confinement
+//
+// A [Confinement] is a wall around processes that read what others have written, by
+// programs at the kernel's security hooks (BPF LSM): no sockets, no other programs or
+// processes, no signals to and no tracing of others.
 package bpf
 
 //go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -tags linux -target amd64,arm64 -no-global-types account account.c -- -O2 -g -Wall -mcpu=v2
