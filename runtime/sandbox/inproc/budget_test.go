@@ -61,7 +61,7 @@ func TestPodLevelLimits(t *testing.T) {
 	})
 	t.Run("RES-07 OOM-01 and its memory", func(t *testing.T) {
 		const limit = 64 << 20
-		c := together(t, sharedNode(t), corev1.ResourceList{corev1.ResourceMemory: *resource.NewQuantity(limit, resource.BinarySI)}, "spin", "eat")
+		c := together(t, sharedNode(t), corev1.ResourceList{corev1.ResourceMemory: *resource.NewQuantity(limit, resource.BinarySI)}, "sleep 1h", "eat")
 		<-c[1].Done()
 		got := c[1].Status()
 		if got.Code != 137 || got.Reason != "OOMKilled" || got.Message != fmt.Sprintf("memory limit of %d bytes exceeded", limit) {

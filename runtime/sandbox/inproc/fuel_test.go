@@ -42,7 +42,7 @@ func TestFuelIsDeterministic(t *testing.T) {
 	}
 	size := 200_000
 	if raceEnabled {
-		size = 5_000 // interpreted, and slowly
+		size = 1_000 // interpreted, and slowly
 	}
 	all := strconv.Itoa(size)
 	alone := fuel("alone", all)
