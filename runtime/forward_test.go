@@ -253,4 +253,8 @@ func TestForwardGoesOnAcceptingEXEC05(t *testing.T) {
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
 		t.Errorf("%q, %v", b, err)
 	}
+	close(s.done)
+	if err := f.Wait(t.Context()); !errors.Is(err, ErrLostConnection) {
+		t.Errorf("%v, want %v", err, ErrLostConnection)
+	}
 }
