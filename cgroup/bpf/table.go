@@ -294,13 +294,13 @@ func (a *Accounting) serve(t *thread, owner uint64) {
 	case t.owner[1]:
 		cur = 2
 	default:
-		if t.recent == 1 {
+		if recent := t.cell(); recent == 1 || recent == 0 && t.recent == 1 {
 			cur = 2
 		}
 		a.pay(t, cur)
 		t.owner[cur-1] = owner
 	}
-	t.cur, t.recent = cur, uint16(cur)
+	t.cur = cur
 }
 
 // charge adds to a container, if it is there still, else to the host.
@@ -315,17 +315,24 @@ func (a *Accounting) charge(owner uint64, ran int64) {
 // A Stint is the time for which a container has a thread, or several in turn. It
 // belongs to the goroutine that runs the guest. Its methods take the time from
 // callers that know it anyway.
+//
+// It is a cache line.
 type Stint struct {
 	account    *Account
 	accounting *Accounting
+	limit      *atomic.Int64 // the account's
 	owner      uint64
 	behind     int64
 	thread     *thread // nil: it is not under way
-	m          uintptr // as Go knows the thread
-	quick      uintptr // m, if the stint is under way and there is a program
+	m          uintptr // as Go knows the thread, and unquick
 	tid        uint32
-	cell       uint32 // of the container on the thread that it was on last
+	cell       uint16 // of the container on the thread that it was on last
+	grouped    bool
 }
+
+// unquick says of a stint that it cannot simply be handed over, as there is no program,
+// or it is not under way.
+const unquick = 1
 
 // Now is CLOCK_MONOTONIC in nanoseconds, also in a synctest bubble.
 func Now() int64 { return nanotime() }
@@ -334,7 +341,7 @@ func Now() int64 { return nanotime() }
 // times. The clock that it is told the time of may be so many nanoseconds behind
 // that of Now.
 func (c *Account) Stint(behind int64) *Stint {
-	return &Stint{account: c, accounting: c.accounting, owner: c.owner, behind: behind}
+	return &Stint{account: c, accounting: c.accounting, owner: c.owner, behind: behind, limit: &c.entry.limit, grouped: c.group != nil}
 }
 
 // Begin says that the calling goroutine runs for the container from now on. It
@@ -353,9 +360,9 @@ func (s *Stint) begin(now, least int64) {
 			a.settle(t, now)
 		}
 		a.serve(t, s.owner)
-		s.m, s.tid, s.cell = getm(), t.tid.Load(), t.cur
-		if s.quick = 0; a.Mechanism() != ThreadClock {
-			s.quick = s.m
+		s.m, s.tid, s.cell = getm(), t.tid.Load(), uint16(t.cur)
+		if a.Mechanism() == ThreadClock {
+			s.m |= unquick
 		}
 	}
 	procUnpin()
@@ -372,17 +379,18 @@ func (s *Stint) End(now int64) {
 	procPin()
 	if s.under(t) {
 		s.accounting.settle(t, now+s.behind)
-		t.cur = 0
+		t.cur, t.recent = 0, s.cell
 	} else {
 		s.moved(t)
 	}
 	procUnpin()
-	s.quick, s.thread = 0, nil
+	s.m |= unquick
+	s.thread = nil
 }
 
 // under says whether the stint is under way on the thread that calls, which is pinned.
 func (s *Stint) under(t *thread) bool {
-	return getm() == s.m && t.tid.Load() == s.tid && t.holds(s.owner)
+	return getm() == s.m&^unquick && t.tid.Load() == s.tid && t.holds(s.owner)
 }
 
 // HandOver ends the stint and begins the next one, a *Stint, of a goroutine that goes
@@ -396,14 +404,14 @@ func (s *Stint) under(t *thread) bool {
 func (s *Stint) HandOver(next any, now int64) (spent bool) {
 	n := next.(*Stint)
 	m := getm()
-	t, from, to := s.thread, s.cell, n.cell
-	if m != s.quick || t.tid.Load() != s.tid || t.cur != from || s.accounting != n.accounting ||
+	t, from, to := s.thread, uint32(s.cell), uint32(n.cell)
+	if m != s.m || t.tid.Load() != s.tid || t.cur != from || s.accounting != n.accounting ||
 		from-1 >= cells-1 || t.owner[from-1] != s.owner || to-1 >= cells-1 || t.owner[to-1] != n.owner {
 		return s.handOverSlowly(n, now)
 	}
 	at, event := now+s.behind, t.event.Load()
 	ran := at - max(event, t.since)
-	if uint64(ran) >= short {
+	if uint64(ran) >= fresh {
 		return s.handOverSlowly(n, now)
 	}
 	t.claimed[from] += ran
@@ -415,14 +423,12 @@ func (s *Stint) HandOver(next any, now int64) (spent bool) {
 	}
 	t.since = at
 	t.cur = to
-	t.recent = uint16(to)
 	if t.claimed[from]-t.paid[from].Load() >= short {
 		s.accounting.pay(t, from)
 	}
-	n.m, n.quick, n.tid, n.thread = m, m, s.tid, t
-	s.quick, s.thread = 0, nil
-	c := n.account
-	return (c.group != nil || c.entry.limit.Load() != 0) && c.Spent()
+	n.m, n.tid, n.thread = m, s.tid, t
+	s.m, s.thread = m|unquick, nil
+	return (n.grouped || n.limit.Load() != 0) && n.account.Spent()
 }
 
 func (s *Stint) handOverSlowly(next *Stint, now int64) (spent bool) {

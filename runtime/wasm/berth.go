@@ -253,7 +253,11 @@ func (t *turn) handOver(next *turn, now int64) bool {
 	switch {
 	case next == nil:
 	case next.sleep.berth != nil:
-		t.handStint(next, now)
+		if t.stint != nil && next.stint != nil {
+			next.exhausted = t.stint.HandOver(next.stint, now)
+		} else {
+			t.changeStint(next, now)
+		}
 		n := &next.sleep
 		b, n.berth = n.berth, nil
 		n.got, n.handed = true, true

@@ -53,13 +53,9 @@ func (t *turn) endStint(now int64) {
 	}
 }
 
-// handStint ends the guest's stint and begins that of the next one, to which the
-// thread is about to be switched.
-func (t *turn) handStint(next *turn, now int64) {
-	if t.stint != nil && next.stint != nil {
-		next.exhausted = t.stint.HandOver(next.stint, now)
-		return
-	}
+// changeStint ends the guest's stint and begins that of the next one, to which the
+// thread is about to be switched, if not both have one.
+func (t *turn) changeStint(next *turn, now int64) {
 	t.endStint(now)
 	next.beginStint(now)
 	next.exhausted = next.spent()
