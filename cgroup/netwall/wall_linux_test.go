@@ -136,12 +136,14 @@ func TestConnect(t *testing.T) {
 		{"another port", p, "tcp", other, unix.EPERM},
 		{"another address", p, "tcp", fmt.Sprintf("127.0.0.2:%d", at.Port()), unix.EPERM},
 		{"another family", p, "tcp", fmt.Sprintf("[::1]:%d", at.Port()), unix.EPERM},
-		{"what is no pod's", nil, "tcp", other, unix.ECONNREFUSED},
 		{"what is no pod's", nil, "tcp", at.String(), nil},
 	} {
 		if err := dial(c.pod, c.network, c.address); !errors.Is(err, c.want) || c.want == nil && err != nil {
 			t.Errorf("%s: %v, want %v", c.what, err, c.want)
 		}
+	}
+	if err := dial(nil, "tcp", other); errors.Is(err, unix.EPERM) { // perhaps somebody listens there
+		t.Errorf("what is no pod's, to where no pod may: %v", err)
 	}
 	if s := p.Stats(); s.Checked != 4 || s.Denied != 3 {
 		t.Errorf("%+v", s)
@@ -380,7 +382,7 @@ func TestVerdictsOfSockets(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	fds := map[int]int{unix.AF_INET: socket(t, p, unix.AF_INET, unix.SOCK_DGRAM), unix.AF_INET6: socket(t, p, unix.AF_INET6, unix.SOCK_DGRAM)}
 	verdicts := [2]int{}
-	for range 200 {
+	for range 100 {
 		policy := somePolicy(r)
 		if err := p.SetPolicy(policy); err != nil {
 			t.Fatal(err)
@@ -410,7 +412,7 @@ func TestVerdictsOfSockets(t *testing.T) {
 			}
 		}
 	}
-	if verdicts[0] < 500 || verdicts[1] < 500 {
+	if verdicts[0] < 300 || verdicts[1] < 300 {
 		t.Errorf("refused, allowed: %v", verdicts)
 	}
 }
@@ -448,7 +450,7 @@ func TestVerdicts(t *testing.T) {
 		return got == 1
 	}
 	r := rand.New(rand.NewPCG(7, 8))
-	for range 300 {
+	for range 60 {
 		policy := somePolicy(r)
 		p, err := w.NewPod(policy)
 		if err != nil {
@@ -504,6 +506,9 @@ func TestNoLeaks(t *testing.T) {
 	}
 	if len(w.policies) != 0 {
 		t.Errorf("%d policies are left", len(w.policies))
+	}
+	if testing.Short() {
+		return // under the race detector the rest takes seconds
 	}
 	var pods []*Pod
 	for range MaxPods {
