@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -286,6 +285,10 @@ func validateFileKeyRef(f *corev1.FileKeySelector, path *field.Path) (errs field
 
 // validateFileKeyVolumes makes sure that fileKeyRef names emptyDirs.
 func validateFileKeyVolumes(s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
+	volumes := make(map[string]*corev1.Volume, len(s.Volumes)) // of a name that is there twice the last
+	for i := range s.Volumes {
+		volumes[s.Volumes[i].Name] = &s.Volumes[i]
+	}
 	look := func(list []corev1.Container, path *field.Path) {
 		for i := range list {
 			for j := range list[i].Env {
@@ -294,11 +297,10 @@ func validateFileKeyVolumes(s *corev1.PodSpec, path *field.Path) (errs field.Err
 					continue
 				}
 				name, at := from.FileKeyRef.VolumeName, path.Index(i).Child("env").Index(j).Child("valueFrom", "fileKeyRef", "volumeName")
-				v := slices.IndexFunc(s.Volumes, func(v corev1.Volume) bool { return v.Name == name })
-				switch {
-				case v < 0:
+				switch v, ok := volumes[name]; {
+				case !ok:
 					errs = append(errs, field.NotFound(at, name))
-				case s.Volumes[v].EmptyDir == nil:
+				case v.EmptyDir == nil:
 					errs = append(errs, field.Invalid(at, name, "referenced volume must be of type emptyDir"))
 				}
 			}

@@ -109,7 +109,7 @@ func (g gen) env() corev1.EnvVar {
 	object := func() corev1.LocalObjectReference {
 		return corev1.LocalObjectReference{Name: one(g, "object", []string{"o", "a.b"}, []string{"", "A"})}
 	}
-	switch rapid.IntRange(0, 3).Draw(g.t, "source") {
+	switch rapid.IntRange(0, 4).Draw(g.t, "source") {
 	case 0:
 		e.ValueFrom.FieldRef = &corev1.ObjectFieldSelector{APIVersion: one(g, "version", []string{"", "v1"}, []string{"v2"}),
 			FieldPath: one(g, "fieldPath", []string{"metadata.name", "status.podIP", "metadata.labels['a']", "metadata.annotations['A/b']", "spec.host", "spec.nodeName"},
@@ -122,6 +122,10 @@ func (g gen) env() corev1.EnvVar {
 		e.ValueFrom.ConfigMapKeyRef = &corev1.ConfigMapKeySelector{LocalObjectReference: object(), Key: key()}
 	case 3:
 		e.ValueFrom.SecretKeyRef = &corev1.SecretKeySelector{LocalObjectReference: object(), Key: key()}
+	case 4:
+		e.ValueFrom.FileKeyRef = &corev1.FileKeySelector{VolumeName: one(g, "file volume", []string{"v0", "v1"}, []string{"", "V", "none"}),
+			Path: one(g, "file", []string{"env", "a/b", "/a"}, []string{"", "../a", "a/.."}), Key: one(g, "file key", []string{"A", "a.b"}, []string{"", "A=B", "ü"}),
+			Optional: maybe(g, "optional", 30, func() bool { return true })}
 	}
 	if !g.tidy && g.chance("second source", 5) {
 		e.ValueFrom.SecretKeyRef = &corev1.SecretKeySelector{LocalObjectReference: object(), Key: key()}
@@ -360,6 +364,9 @@ func genPod(t *rapid.T) *corev1.Pod {
 	s.ActiveDeadlineSeconds = maybe(g, "deadline", 20, func() int64 { return one(g, "deadline", []int64{1, 600}, []int64{0, -1, 1 << 31}) })
 	s.Hostname = one(g, "hostname", []string{"", "h"}, []string{"H", "a.b"})
 	s.Subdomain = one(g, "subdomain", []string{"", "s"}, []string{"S", "a.b"})
+	s.HostnameOverride = maybe(g, "hostnameOverride", 5, func() string {
+		return one(g, "override", []string{"h", "a.b"}, []string{"", "H", "a_b", strings.Repeat("a.", 32) + "a"})
+	})
 	s.SetHostnameAsFQDN = maybe(g, "fqdn", 20, func() bool { return true })
 	s.HostNetwork = g.chance("hostNetwork", 10)
 	s.HostPID = g.chance("hostPID", 5)
