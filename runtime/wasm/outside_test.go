@@ -17,7 +17,7 @@ import (
 // OOM-06: what is charged for the parts of an instance that are not linear memory is
 // not less than they take.
 func TestChargesAreWhatInstancesTake(t *testing.T) {
-	if raceEnabled || testing.Short() {
+	if raceEnabled || testing.Short() || !wasm.CompilerSupported() {
 		t.Skip("skipped: the interpreter's instances are others")
 	}
 	const n = 20_000
@@ -84,7 +84,7 @@ func TestChargesAreWhatInstancesTake(t *testing.T) {
 // OOM-06: each ref.func makes the host keep something, until the guest is at its
 // limit, or has made more than anybody needs.
 func TestReferencesToFunctions(t *testing.T) {
-	if raceEnabled {
+	if raceEnabled || !wasm.CompilerSupported() {
 		t.Skip("skipped: the interpreter makes none")
 	}
 	path := wasmtest.BuildWAT(t, `(module (memory 1)
