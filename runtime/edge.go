@@ -221,7 +221,9 @@ func (n *network) join(ctx context.Context, pod *corev1.Pod, ns *podnet.Namespac
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", noFreePorts, err), leave())
 		}
+		m.mu.Lock()
 		m.bound = append(m.bound, f)
+		m.mu.Unlock()
 	}
 	return leave, nil
 }
@@ -239,12 +241,13 @@ func (n *network) leave(m *member) error {
 	m.left = true
 	edge := slices.AppendSeq(slices.Collect(maps.Values(m.edge)), maps.Keys(m.retired))
 	m.edge = nil
+	bound := m.bound
+	m.bound = nil
 	m.mu.Unlock()
 	var errs []error
-	for _, f := range m.bound {
+	for _, f := range bound {
 		errs = append(errs, f.Close())
 	}
-	m.bound = nil
 	for _, f := range edge {
 		errs = append(errs, f.Close())
 	}
