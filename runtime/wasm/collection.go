@@ -107,10 +107,13 @@ func (t *turn) giveWay(now int64) bool {
 		}
 		return true
 	}
+	t.endStint(now)
 	for range sweepYields {
 		runtime.Gosched()
 	}
 	yieldThread()
+	now = clock()
+	t.beginStint(now)
 	if !c.lends {
 		return true
 	}
@@ -145,6 +148,7 @@ func (t *turn) lend(now int64) bool {
 	} else {
 		c.timer.Reset(mostLent)
 	}
+	t.endStint(now)
 	t.line(now)
 	return t.handOver(nil, now)
 }
