@@ -81,7 +81,18 @@ type stint struct {
 
 func (s *stint) Begin(now int64) {
 	s.Stint.Begin(now)
-	s.tid, s.from = unix.Gettid(), threadTime()
+	s.tid, s.from = onWhat()
+}
+
+// onWhat is the calling thread and its time. Go may move the caller to another one at
+// any call.
+func onWhat() (tid int, ran time.Duration) {
+	for {
+		tid, ran = unix.Gettid(), threadTime()
+		if unix.Gettid() == tid {
+			return tid, ran
+		}
+	}
 }
 
 func (s *stint) End(now int64) {
@@ -93,8 +104,8 @@ func (s *stint) count() {
 	a := s.account
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := threadTime()
-	if tid := unix.Gettid(); tid == s.tid {
+	tid, now := onWhat()
+	if tid == s.tid {
 		a.ran += now - s.from
 	} else {
 		s.tid = tid
@@ -106,7 +117,7 @@ func (s *stint) count() {
 func (s *stint) HandOver(next any, now int64) (spent bool) {
 	s.count()
 	n := next.(*stint)
-	n.tid, n.from = unix.Gettid(), threadTime()
+	n.tid, n.from = onWhat()
 	return s.Stint.HandOver(n.Stint, now)
 }
 
