@@ -59,7 +59,9 @@ func limited(t *testing.T) string {
 	dir, file := filepath.Join("/sys/fs/cgroup/memory", name), "memory.limit_in_bytes"
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		dir, file = filepath.Join("/sys/fs/cgroup", name), "memory.max"
-		_ = os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+memory"), 0)
+		if os.Getenv("WASMPOD_TEST_VM") != "" { // where that group is nobody else's
+			_ = os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+memory"), 0)
+		}
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Skip("groups cannot be made: ", err)
 		}
