@@ -154,6 +154,20 @@ func memoryGroup(t *testing.T, limit int) (dir, path string) {
 	return dir, path
 }
 
+// oomKills is how many of a group's processes the kernel has killed.
+func oomKills(t *testing.T, dir string) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	n, err := cgroupfs.MemoryGroup{Dir: dir, ID: st.Ino}.OOMKills()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 func TestOOMKills(t *testing.T) {
 	if raceEnabled || testing.Short() {
 		t.Skip("starts processes with little memory, which the race detector takes for itself")
@@ -185,8 +199,27 @@ func TestOOMKills(t *testing.T) {
 		if !errors.As(err, &exit) {
 			t.Fatalf("%v: %s", err, out)
 		}
-		t.Log(strings.TrimSpace(string(out)))
+		t.Logf("%v: %s%s", exit, out, exit.Stderr)
 		return string(out), exit
+	}
+	// compile tries again where the kernel has killed this process with its compiler: once
+	// the last thread of a victim is on its way out the kernel passes over it, although that
+	// thread has yet to give its memory back, and kills whoever asks for memory then.
+	compile := func(t *testing.T, what, module string, limit int) (out, group string) {
+		t.Helper()
+		for range 5 {
+			dir, path := memoryGroup(t, limit)
+			out, exit := run(t, what, t.TempDir(), dir, "", module)
+			if !exit.Sys().(syscall.WaitStatus).Signaled() {
+				return out, path
+			}
+			n := oomKills(t, dir)
+			if t.Logf("the kernel has killed %d in %s", n, path); n == 0 {
+				t.Fatal("it was somebody else")
+			}
+		}
+		t.Fatal("the kernel kills wasmpod with its compiler, each time")
+		return "", ""
 	}
 	for _, what := range []string{"compile", "compile watched"} {
 		t.Run("the compiler's process, "+what, func(t *testing.T) {
@@ -194,8 +227,7 @@ func TestOOMKills(t *testing.T) {
 			if strings.Contains(what, "watched") && !attributed {
 				lacking(t, "no BPF: ", errors.Join(watched.Missing()...))
 			}
-			group, path := memoryGroup(t, limit)
-			out, _ := run(t, what, t.TempDir(), group, "", bomb)
+			out, path := compile(t, what, bomb, limit)
 			want := "the kernel has killed it for want of memory: it counts one more OOM kill in cgroup " + path
 			if strings.Contains(what, "watched") {
 				want = "of memory: Killed process "
@@ -213,8 +245,7 @@ func TestOOMKills(t *testing.T) {
 	}
 	t.Run("a compiler that is confined and watched compiles", func(t *testing.T) {
 		t.Parallel()
-		group, _ := memoryGroup(t, 4*limit)
-		if out, _ := run(t, "compile", t.TempDir(), group, "", large); !strings.HasPrefix(out, "ended with 0\n") || strings.Contains(out, "refused") {
+		if out, _ := compile(t, "compile", large, 4*limit); !strings.HasPrefix(out, "ended with 0\n") || strings.Contains(out, "refused") {
 			t.Error(out)
 		}
 	})
@@ -262,23 +293,31 @@ func TestOOMKills(t *testing.T) {
 	}
 	t.Run("kill -9 by somebody else", func(t *testing.T) {
 		t.Parallel()
-		group, _ := memoryGroup(t, limit)
-		data := t.TempDir()
-		cmd := exec.Command("/proc/self/exe")
-		cmd.Env = append(os.Environ(), "RUNTIME_TEST_DO=compile", "RUNTIME_TEST_DATA="+data, "RUNTIME_TEST_GROUP="+group, "RUNTIME_TEST_MODULE="+bomb)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
+		var data string
+		for attempts := 0; ; attempts++ {
+			group, _ := memoryGroup(t, limit)
+			data = t.TempDir()
+			cmd := exec.Command("/proc/self/exe")
+			cmd.Env = append(os.Environ(), "RUNTIME_TEST_DO=compile", "RUNTIME_TEST_DATA="+data, "RUNTIME_TEST_GROUP="+group, "RUNTIME_TEST_MODULE="+bomb)
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			// Its compiler was killed by the kernel, it was not, or see compile.
+			line, err := bufio.NewReader(out).ReadString('\n')
+			cmd.Process.Kill()
+			_ = cmd.Wait()
+			if err == nil {
+				break
+			}
+			n := oomKills(t, group)
+			if t.Logf("%s%v, and the kernel has killed %d", line, err, n); n == 0 || attempts == 4 {
+				t.FailNow()
+			}
 		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		// Its compiler was killed by the kernel, it was not.
-		if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-			t.Fatal(line, err)
-		}
-		cmd.Process.Kill()
-		_ = cmd.Wait()
 		r, err := Open(t.Context(), Config{DataDir: data, OnEvent: func(e *corev1.Event) { t.Errorf("%s: %s", e.Reason, e.Message) }})
 		if err != nil {
 			t.Fatal(err)
