@@ -6,6 +6,10 @@ DATA    ?= bin/demo-data
 
 export CGO_ENABLED ?= 0
 
+# Of a package's tests, or of a virtual machine: only what hangs takes as long, on a
+# machine however slow. Some build programs first.
+PATIENCE = 15m
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -31,16 +35,16 @@ demo: build ## Build wasmpod and a guest, and run a pod: an init container, two 
 
 .PHONY: test
 test: ## Run the tests
-	$(GO) test -timeout 5m ./...
+	$(GO) test -timeout $(PATIENCE) ./...
 	cd wasm-examples && $(GO) test ./...
 
 .PHONY: semantics
 semantics: ## Run the tests, and print which rules of docs/semantics.md the passing ones name
-	$(GO) test -json -timeout 5m ./... | $(GO) run ./test/spec/semantics
+	$(GO) test -json -timeout $(PATIENCE) ./... | $(GO) run ./test/spec/semantics
 
 .PHONY: race
 race: ## Run the tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race -short -timeout 8m ./...
+	CGO_ENABLED=1 $(GO) test -race -short -timeout $(PATIENCE) ./...
 
 .PHONY: lint
 lint: ## gofmt, vet and staticcheck, for every platform
@@ -63,12 +67,12 @@ cross: ## Build for every platform that is supported
 ARM64_PACKAGES = ./runtime/wasm/... ./runtime/wasip1 ./runtime/sandbox/...
 .PHONY: test-arm64
 test-arm64: ## Run the tests that depend on the processor for arm64 (needs qemu-aarch64-static)
-	TEST_EMULATOR=qemu GOARCH=arm64 $(GO) test -short -exec qemu-aarch64-static $(ARM64_PACKAGES)
+	TEST_EMULATOR=qemu GOARCH=arm64 $(GO) test -short -timeout $(PATIENCE) -exec qemu-aarch64-static $(ARM64_PACKAGES)
 
 .PHONY: test-vm
 test-vm: ## Run the tests of cgroups and BPF in virtual machines (needs qemu-system-x86_64 and systemd; gets a kernel by apt-get)
-	$(GO) run ./test/vm ./cgroup/... './runtime=OOMKills/watched|SocketWall|OutsideTraffic|KernelAgrees'
-	$(GO) run ./test/vm -systemd ./cgroup/cgroupfs=DelegatedBySystemd
+	$(GO) run ./test/vm -timeout $(PATIENCE) ./cgroup/... './runtime=OOMKills/watched|SocketWall|OutsideTraffic|KernelAgrees'
+	$(GO) run ./test/vm -timeout $(PATIENCE) -systemd ./cgroup/cgroupfs=DelegatedBySystemd
 
 .PHONY: test-promtool
 test-promtool: ## Check the Prometheus rules of docs/ with promtool (without one: gets it by apt-get)
@@ -76,7 +80,7 @@ test-promtool: ## Check the Prometheus rules of docs/ with promtool (without one
 
 .PHONY: test-upstream
 test-upstream: ## Compare our validation and defaults with upstream's code (builds it: minutes)
-	cd test/upstream && $(GO) test ./...
+	cd test/upstream && $(GO) test -timeout $(PATIENCE) ./...
 
 FUZZTIME ?= 10m
 .PHONY: fuzz
@@ -107,7 +111,7 @@ bench-probes: ## Probe 1,000 pods, over http and by exec, every second: lateness
 BENCHTIME ?= 1s
 .PHONY: bench
 bench: ## Run the benchmarks, for BENCHTIME each
-	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+	$(GO) test -timeout 60m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
 .PHONY: bench-engine
 bench-engine: ## Measure what safepoints cost: real programs and tight loops, against stock wazero

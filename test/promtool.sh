@@ -13,7 +13,7 @@ if [ -z "$promtool" ]; then
 			exit 0
 		fi
 		mkdir -p "$cache"
-		(cd "$cache" && apt-get download prometheus >/dev/null && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && rm -f prometheus_*.deb)
+		(cd "$cache" && apt-get -o Acquire::Retries=5 download prometheus >/dev/null && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && rm -f prometheus_*.deb)
 	fi
 fi
 exec "$promtool" check rules docs/prometheus/*.yaml

@@ -56,7 +56,7 @@ if [ -s "$tmp/more.sources" ]; then mv "$tmp/more.sources" "$tmp/parts/debian.so
 	skip "apt has no source for $VERSION_CODENAME main"
 
 apt() {
-	apt-get -qq \
+	apt-get -qq -o Acquire::Retries=5 \
 		-o "Dir::Etc::sourcelist=$tmp/sources.list" -o "Dir::Etc::sourceparts=$tmp/parts" \
 		-o "Dir::State::lists=$tmp/lists" -o "Dir::Cache=$tmp/cache" \
 		-o "APT::Sandbox::User=$(id -un)" "$@"
