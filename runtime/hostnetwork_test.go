@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,15 +34,26 @@ metadata: {name: nobody}
 spec: {podSelector: {matchLabels: {app: other}}, policyTypes: [Ingress]}
 `
 
-// freePort is one that nobody on the host has at the moment.
+// freePort is a port of 127.0.0.1 that is free, and stays so: the kernel gives it to
+// none of those who ask for any, as tests of other packages do all the time, and no
+// Service has it for a node port.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for port := 20_000 + os.Getpid()%9_000; port < 30_000; port++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		pc, err := net.ListenPacket("udp", l.Addr().String())
+		if err != nil {
+			continue
+		}
+		defer pc.Close()
+		return port
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // hostEcho is a server of the host: what it gets by UDP or as a line it sends

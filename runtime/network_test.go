@@ -314,12 +314,7 @@ func TestPodIPOnHost(t *testing.T) {
 }
 
 func TestHostPortEXEC06(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	port := freePort(t)
 	pod := fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %%s}\nspec: {containers: [{name: c, image: i, ports: [{containerPort: 8080, hostPort: %d}]}]}\n", port)
 	n := newTestNetwork(t, Config{}, fmt.Sprintf(pod, "a"))
 	n.serve("a", 8080)

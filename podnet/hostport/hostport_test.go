@@ -198,7 +198,7 @@ func TestUDP(t *testing.T) {
 		}
 		t.Cleanup(func() { c.Close() })
 		c.Write([]byte(text))
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.SetReadDeadline(time.Now().Add(time.Minute))
 		b := make([]byte, 1500)
 		n, err := c.Read(b)
 		return c, string(b[:n]), err

@@ -143,6 +143,7 @@ func TestCollectionIsSeen(t *testing.T) {
 		n.next[0] = n
 		heap = append(heap, n)
 	}
+	runtime.GC() // or one that making these nodes has begun is still under way
 	c := wasm.NewCollection()
 	var now int64
 	look := func() (underway, marking bool) {

@@ -169,7 +169,7 @@ var wrkRate = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
 // wrk keeps 100 connections busy. It only tells of errors when there are any.
 func wrk(t *testing.T, at string) float64 {
 	seconds := max(1, int(period.Seconds()))
-	out := command(t, *period+time.Minute, "wrk", "-t", "2", "-c", "100", "-d", strconv.Itoa(seconds)+"s", "--timeout", "10s", "http://"+at+"/")
+	out := command(t, *period+time.Minute, "wrk", "-t", "2", "-c", "100", "-d", strconv.Itoa(seconds)+"s", "--timeout", "60s", "http://"+at+"/")
 	if strings.Contains(out, "Socket errors") || strings.Contains(out, "Non-2xx") {
 		t.Errorf("%s: %s", at, out)
 	}
@@ -182,7 +182,7 @@ func curl(t *testing.T, at string) float64 {
 	requests := 0
 	begin := time.Now()
 	for time.Since(begin) < *period {
-		out := command(t, time.Minute, "curl", "-sS", "--fail", "--fail-early", "--max-time", "10", "-o", os.DevNull, "-w", "%{http_code}\\n", fmt.Sprintf("http://%s/?[1-%d]", at, batch))
+		out := command(t, 5*time.Minute, "curl", "-sS", "--fail", "--fail-early", "--max-time", "60", "-o", os.DevNull, "-w", "%{http_code}\\n", fmt.Sprintf("http://%s/?[1-%d]", at, batch))
 		if n := strings.Count(out, "200\n"); n != batch {
 			t.Fatalf("%s: %d of %d answers are 200", at, n, batch)
 		}

@@ -67,7 +67,12 @@ func configmapReload(t *testing.T, r *running) {
 	r.await(1, "/app ended with 0")
 	r.await(2, `Started .*\{app\}`)
 	r.answers("http://"+ip+"/", "two")
-	r.never("Unhealthy|Failed")
+	for _, l := range r.find("Unhealthy|Failed") {
+		// One probe that the machine has no time for has no consequence.
+		if !testing.Short() || !strings.Contains(l.text, "deadline exceeded") {
+			t.Errorf("not expected: %s", l.text)
+		}
+	}
 	f := r.stop()
 	f.ended("app", 0, 1)
 	ended, began := f.restarted("app")
@@ -186,7 +191,12 @@ func exitsAtOnce(pod string) func(*testing.T, *running) {
 		}
 		r.await(4, "/liveness ended with 0")
 		r.await(1, "Warning BackOff .* Back-off restarting failed container liveness in pod "+pod+"_default")
-		r.never("Unhealthy|Killing")
+		r.never("Killing")
+		// With -short the machine may let an instance wait until a probe is due, which
+		// finds it up and not serving. One failure has no consequence.
+		if n := len(r.find("Unhealthy")); n > 0 && (!testing.Short() || n > len(delays)+1) {
+			t.Errorf("%d probes have failed of a container that is never up for one", n)
+		}
 		f := r.stop()
 		f.ended("liveness", 0, 3)
 	}
@@ -276,17 +286,35 @@ spec: {type: NodePort, selector: {app: nginx}, ports: [{port: 80}]}
 func replicas(t *testing.T, r *running) {
 	port := regexp.MustCompile(`node port (\d+)`).FindStringSubmatch(r.await(1, "^wasmpod: service/web has cluster IP ").text)
 	r.await(2, "serving /usr/share/nginx/html on :80")
-	for range 4 {
+	const line = `/nginx\] .* GET /`
+	asked := 0
+	served := func() map[string]int {
+		r.await(asked, line)
+		by := make(map[string]int)
+		for _, l := range r.find(line) {
+			pod, _, _ := strings.Cut(l.text, "]")
+			by[pod]++
+		}
+		return by
+	}
+	ask := func() {
 		r.answers("http://127.0.0.1:"+port[1]+"/", "Welcome")
+		asked++
 	}
-	r.await(4, `/nginx\] .* GET /`)
-	served := make(map[string]int)
-	for _, l := range r.find(`/nginx\] .* GET /`) {
-		pod, _, _ := strings.Cut(l.text, "]")
-		served[pod]++
+	// A server says that it serves before its pod is ready, and gets requests then.
+	for ask(); len(served()) < 2; ask() {
+		if asked > 10_000 {
+			t.Fatalf("requests by pod: %v, want some of the other one", served())
+		}
 	}
-	if len(served) != 2 {
-		t.Errorf("requests by pod: %v, want two of each", served)
+	before := served()
+	for range 4 {
+		ask()
+	}
+	for pod, n := range served() {
+		if n -= before[pod]; n != 2 {
+			t.Errorf("%d of 4 requests came to %s, want two of each", n, pod)
+		}
 	}
 	f := r.stop()
 	if len(f.pods) != 2 {
