@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
@@ -50,7 +49,7 @@ func OpenConfinement() (_ *Confinement, err error) {
 		}
 	}()
 	for name, p := range collection.Programs {
-		l, err := link.AttachLSM(link.LSMOptions{Program: p})
+		l, err := attachFunction(p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: attach %s: %w", ConfineMechanism, name, explain(err))
 		}

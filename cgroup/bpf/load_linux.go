@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -167,6 +168,22 @@ func mapTable[T any](m *ebpf.Map) ([]T, error) {
 		return nil, fmt.Errorf("map %v: %w", m, err)
 	}
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(memory))), n), nil
+}
+
+// errTrampolines says that functions of the kernel cannot be followed.
+var errTrampolines = errors.New("fentry and LSM programs need Linux 6.4 on arm64")
+
+// attachFunction attaches a program to a function of the kernel.
+func attachFunction(p *ebpf.Program) (l link.Link, err error) {
+	if p.Type() == ebpf.LSM {
+		l, err = link.AttachLSM(link.LSMOptions{Program: p})
+	} else {
+		l, err = link.AttachTracing(link.TracingOptions{Program: p})
+	}
+	if runtime.GOARCH == "arm64" && errors.Is(err, ebpf.ErrNotSupported) {
+		err = errTrampolines // the programs of older kernels can be loaded, and called by nobody
+	}
+	return l, err
 }
 
 // explain adds what to do about an error.

@@ -105,7 +105,7 @@ func (w *OOMWatch) load(m OOMMechanism) (err error) {
 		if m == OOMRaw {
 			l, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: "mark_victim", Program: p})
 		} else {
-			l, err = link.AttachTracing(link.TracingOptions{Program: p})
+			l, err = attachFunction(p)
 		}
 		if err != nil {
 			return fmt.Errorf("attach %s: %w", strings.ReplaceAll(name, "_", " "), err)

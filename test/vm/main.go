@@ -1,7 +1,7 @@
 // Command vm runs tests of packages as the only program of a virtual machine
 // with Debian's cloud kernel, a pure cgroup v2 tree and every capability. It
-// needs qemu-system-x86_64, and apt-get and dpkg-deb to get the kernel once, or
-// VM_KERNEL, a path. There is no KVM: the machine is emulated.
+// needs qemu's emulator of the architecture, and apt-get and dpkg-deb to get the
+// kernel once, or VM_KERNEL, a path. There is no KVM: the machine is emulated.
 //
 // Of a package's tests those can be chosen whose names match: package=regexp.
 // A package that is a command runs as package:argument,argument...
@@ -9,7 +9,7 @@
 // With -systemd this machine's systemd is process 1 there, and runs one package's
 // tests as a service of another user with Delegate=yes.
 //
-//	vm [-timeout 3m] package[=regexp | :arguments]...
+//	vm [-timeout 3m] [-arch arm64] [-release trixie] package[=regexp | :arguments]...
 //	vm [-timeout 3m] -systemd package[=regexp]
 package main
 
@@ -24,6 +24,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -31,10 +32,16 @@ import (
 func main() {
 	timeout := flag.Duration("timeout", 3*time.Minute, "for everything in the machine")
 	systemd := flag.Bool("systemd", false, "run them as a service of systemd's")
+	arch := flag.String("arch", runtime.GOARCH, "of the machine: amd64 or arm64")
+	release := flag.String("release", "", "of Debian, whose kernel it has; this machine's if it is not given")
 	flag.Parse()
-	tests, err := list(flag.Args())
+	m, err := machineFor(*arch, *release)
+	var tests []string
 	if err == nil {
-		err = run(*timeout, tests, *systemd)
+		tests, err = m.list(flag.Args())
+	}
+	if err == nil {
+		err = m.run(*timeout, tests, *systemd)
 	}
 	switch {
 	case err == nil:
@@ -48,7 +55,7 @@ func main() {
 
 // list returns the packages that have tests, each with what is chosen of them, and
 // the commands.
-func list(patterns []string) (tests []string, err error) {
+func (m machine) list(patterns []string) (tests []string, err error) {
 	for _, pattern := range patterns {
 		if strings.Contains(pattern, ":") {
 			tests = append(tests, pattern)
@@ -56,6 +63,7 @@ func list(patterns []string) (tests []string, err error) {
 		}
 		pattern, chosen, _ := strings.Cut(pattern, "=")
 		cmd := exec.Command("go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}", pattern)
+		cmd.Env = m.env()
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
 		if err != nil {
@@ -73,12 +81,14 @@ type missing string
 
 func (m missing) Error() string { return string(m) }
 
-func run(timeout time.Duration, tests []string, systemd bool) error {
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil {
-		return missing("qemu-system-x86_64 is not installed")
+func (m machine) run(timeout time.Duration, tests []string, systemd bool) error {
+	if _, err := exec.LookPath(m.emulator[0]); err != nil {
+		return missing(m.emulator[0] + " is not installed")
 	}
-	kernel, err := findKernel()
+	if systemd && m.arch != runtime.GOARCH {
+		return fmt.Errorf("-systemd: this machine's does not run on %s", m.arch)
+	}
+	kernel, err := m.findKernel()
 	if err != nil {
 		return err
 	}
@@ -87,7 +97,7 @@ func run(timeout time.Duration, tests []string, systemd bool) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := build(dir, "init", "build", "./test/vm/init"); err != nil {
+	if err := m.build(dir, "init", "build", "./test/vm/init"); err != nil {
 		return err
 	}
 	var names []string
@@ -95,10 +105,10 @@ func run(timeout time.Duration, tests []string, systemd bool) error {
 		names = append(names, fmt.Sprintf("test%02d", i))
 		var err error
 		if p, _, command := strings.Cut(t, ":"); command {
-			err = build(dir, names[i], "build", p)
+			err = m.build(dir, names[i], "build", p)
 		} else {
 			p, _, _ = strings.Cut(t, "=")
-			err = build(dir, names[i], "test", "-c", p)
+			err = m.build(dir, names[i], "test", "-c", p)
 		}
 		if err != nil {
 			return err
@@ -122,61 +132,23 @@ func run(timeout time.Duration, tests []string, systemd bool) error {
 	if err := a.write(initrd); err != nil {
 		return err
 	}
-	return boot(qemu, kernel, initrd, args, timeout)
+	return m.boot(kernel, initrd, args, timeout)
+}
+
+func (m machine) env() []string {
+	return append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+m.arch, "GOFLAGS=")
 }
 
 // build makes a static program for the machine.
-func build(dir, name string, verb ...string) error {
+func (m machine) build(dir, name string, verb ...string) error {
 	args := append([]string{}, verb[:len(verb)-1]...)
 	args = append(args, "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), verb[len(verb)-1])
 	cmd := exec.Command("go", args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
+	cmd.Env = m.env()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	return nil
-}
-
-// findKernel returns the path of a kernel image, from the user's cache if it has
-// been downloaded before.
-func findKernel() (string, error) {
-	if k := os.Getenv("VM_KERNEL"); k != "" {
-		return k, nil
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	cache = filepath.Join(cache, "wasmpod-vm")
-	pattern := filepath.Join(cache, "root/boot/vmlinuz-*")
-	if found, _ := filepath.Glob(pattern); len(found) > 0 {
-		return found[0], nil
-	}
-	for _, tool := range []string{"apt-cache", "apt-get", "dpkg-deb"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return "", missing("no kernel: " + tool + " is not installed; set VM_KERNEL to the path of one")
-		}
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", err
-	}
-	out, err := exec.Command("apt-cache", "depends", "linux-image-cloud-amd64").Output()
-	if err != nil {
-		return "", missing("no kernel: apt-cache does not know linux-image-cloud-amd64; set VM_KERNEL to the path of one")
-	}
-	_, name, _ := strings.Cut(string(out), "Depends: ")
-	name, _, _ = strings.Cut(name, "\n")
-	script := `apt-get download "$1" >&2 && dpkg-deb -x "$1"_*.deb new && rm -f "$1"_*.deb && mv new root`
-	cmd := exec.Command("sh", "-ec", script, "sh", strings.TrimSpace(name))
-	cmd.Dir = cache
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("get the kernel package %s: %w\n%s", name, err, out)
-	}
-	found, _ := filepath.Glob(pattern)
-	if len(found) == 0 {
-		return "", fmt.Errorf("there is no kernel in package %s", name)
-	}
-	return found[0], nil
 }
 
 // archive is an initramfs: cpio in the "newc" format.
@@ -230,13 +202,14 @@ func (a *archive) write(path string) error {
 
 // boot runs the machine and copies what it says. The emulator runs both
 // processors in one thread: with two, kernels have hung.
-func boot(qemu, kernel, initrd, args string, timeout time.Duration) error {
+func (m machine) boot(kernel, initrd, args string, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	began := time.Now()
-	cmd := exec.CommandContext(ctx, qemu, "-accel", "tcg,thread=single", "-smp", "2", "-cpu", "max", "-m", "1024",
+	emulator := append(m.emulator, "-accel", "tcg,thread=single", "-smp", "2", "-m", "1024",
 		"-nographic", "-no-reboot", "-net", "none", "-kernel", kernel, "-initrd", initrd,
-		"-append", "console=ttyS0 quiet panic=-1 loglevel=3 "+args)
+		"-append", "console="+m.console+" quiet panic=-1 loglevel=3 "+args)
+	cmd := exec.CommandContext(ctx, emulator[0], emulator[1:]...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
