@@ -15,6 +15,7 @@ const (
 	lightBranches       = 1_000
 	lightBranchesLocals = 10_000
 	lightSignature      = 32 // parameters and results
+	lightReloads        = 500_000
 )
 
 // Up to here it is bounded: some 15 s and 1 GiB for a function. The largest
@@ -24,11 +25,14 @@ const (
 	boundedFunctionBytes  = 512 << 10
 	boundedBranches       = 15_000
 	boundedBranchesLocals = 500_000
+	boundedReloads        = 4_000_000
 )
 
 // shape is what a module looks like to a compiler. wazero's memory grows with a
 // function's code, and its time with the square of the blocks, blocks times
-// locals, and more than that where loops nest.
+// locals, and more than that where loops nest. After each call it loads each
+// global again (14 KB with 2,000 calls and as many globals take 680 MiB): reloads
+// are that product, of all functions where a module is to be light.
 type shape struct {
 	light, bounded bool
 	largest        function
@@ -39,6 +43,7 @@ type function struct {
 	index                   int // imported functions come first
 	name                    string
 	bytes, branches, locals int
+	calls                   int // or what is one to the compiler
 }
 
 func (f function) String() string {
@@ -55,9 +60,9 @@ func (f function) weight() int { return f.bytes + f.branches*(f.locals+f.branche
 // examine looks at a module, which has been checked to be well-formed. One that
 // is not understood all the same is neither light nor bounded.
 func examine(module []byte) shape {
-	const typeSection, importSection, codeSection = 1, 2, 10
+	const typeSection, importSection, globalSection, codeSection = 1, 2, 6, 10
 	s := shape{light: len(module) <= lightModuleBytes, bounded: true}
-	imported := 0
+	imported, globals, reloads := 0, 1, 0 // one is for the safepoints
 	c := cursor{b: module, at: 8}
 	for c.at < len(c.b) && !c.bad {
 		id, size := c.byte(), c.u32()
@@ -67,14 +72,17 @@ func examine(module []byte) shape {
 			s.light = s.light && c.signature() <= lightSignature
 		case importSection:
 			imported = c.importedFunctions()
+		case globalSection:
+			globals += c.u32()
 		case codeSection:
 			for n, count := 0, c.u32(); n < count && !c.bad; n++ {
 				size := c.u32()
 				end := c.at + size
 				f := function{index: imported + n, bytes: size}
-				f.branches, f.locals = c.function(end)
-				s.light = s.light && f.bytes <= lightFunctionBytes && f.branches <= lightBranches && f.branches*f.locals <= lightBranchesLocals
-				s.bounded = s.bounded && f.bytes <= boundedFunctionBytes && f.branches <= boundedBranches && f.branches*f.locals <= boundedBranchesLocals
+				c.function(end, &f)
+				reloads += (f.calls + 1) * globals
+				s.light = s.light && reloads <= lightReloads && f.bytes <= lightFunctionBytes && f.branches <= lightBranches && f.branches*f.locals <= lightBranchesLocals
+				s.bounded = s.bounded && f.calls*globals <= boundedReloads && f.bytes <= boundedFunctionBytes && f.branches <= boundedBranches && f.branches*f.locals <= boundedBranchesLocals
 				if n == 0 || f.weight() > s.largest.weight() {
 					s.largest = f
 				}
@@ -217,23 +225,29 @@ func (c *cursor) leb(count int) {
 	}
 }
 
-// function counts the blocks and the targets of branches of a function, which
-// begins with its locals.
-func (c *cursor) function(end int) (branches, locals int) {
+// function counts the blocks, the targets of branches and the calls of a
+// function, which begins with its locals. Loops and bulk operations are calls,
+// too: that is how they are charged.
+func (c *cursor) function(end int, f *function) {
 	for range c.u32() {
-		locals += c.u32()
+		f.locals += c.u32()
 		if c.leb(1); c.bad {
-			return 0, 0
+			f.locals = 0
+			return
 		}
 	}
 	for c.at < end && !c.bad {
-		switch op := c.byte(); {
+		op := c.byte()
+		if op == 0x03 || op >= 0x10 && op <= 0x13 || op == 0x40 || op == 0xfc || op == 0xfe { // loop, calls, memory.grow
+			f.calls++
+		}
+		switch {
 		case op >= 0x02 && op <= 0x04, op == 0x0c, op == 0x0d: // block, loop, if, br, br_if
-			branches++
+			f.branches++
 			c.leb(1)
 		case op == 0x0e: // br_table
 			n := c.u32() + 1
-			branches += n
+			f.branches += n
 			c.leb(n)
 		case op == 0x1c: // select with types
 			c.leb(c.u32())
@@ -262,7 +276,6 @@ func (c *cursor) function(end int) (branches, locals int) {
 			c.bad = true
 		}
 	}
-	return branches, locals
 }
 
 func (c *cursor) simd() {

@@ -42,6 +42,12 @@ func shaped(signature, locals int, code string) []byte {
 		"\x00" + vec(vec("name")+"\x00"+vec("\x01m")+"\x01"+vec("\x02\x00"+vec("f")+"\x01"+vec("big"))))
 }
 
+// withGlobals puts so many globals before the code of a module that is shaped.
+func withGlobals(module []byte, n int) []byte {
+	before, code, _ := strings.Cut(string(module), "\x03\x02\x01\x00\x0a")
+	return []byte(before + "\x03\x02\x01\x00" + "\x06" + vec(uleb(n)+strings.Repeat("\x7f\x01\x41\x00\x0b", n)) + "\x0a" + code)
+}
+
 func TestExamineEdges(t *testing.T) {
 	const block = "\x02\x40\x0b"
 	blocks := func(n int) string { return strings.Repeat(block, n) }
@@ -66,6 +72,12 @@ func TestExamineEdges(t *testing.T) {
 		{"bounded bytes", shaped(2, 1, strings.Repeat("\x01", boundedFunctionBytes-4)), false, true},
 		{"unbounded bytes", shaped(2, 1, strings.Repeat("\x01", boundedFunctionBytes-3)), false, false},
 		{"br_table", shaped(2, 1, "\x41\x00\x0e"+uleb(1000)+strings.Repeat("\x00", 1001)), false, true},
+		{"reloads within", withGlobals(shaped(2, 1, strings.Repeat("\x10\x00", 999)), 499), true, true},
+		{"reloads beyond", withGlobals(shaped(2, 1, strings.Repeat("\x10\x00", 999)), 500), false, true},
+		{"loops times globals", withGlobals(shaped(2, 1, strings.Repeat("\x03\x40\x0b", 1000)), 499), false, true},
+		{"bulk operations times globals", withGlobals(shaped(2, 1, strings.Repeat("\xfc\x0b\x00", 1000)), 499), false, true},
+		{"bounded reloads", withGlobals(shaped(2, 1, strings.Repeat("\x10\x00", 2000)), 1999), false, true},
+		{"unbounded reloads", withGlobals(shaped(2, 1, strings.Repeat("\x10\x00", 2000)), 2000), false, false},
 		{"not understood", shaped(2, 1, "\xff"), false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -229,6 +229,13 @@ func (i *Instance) run(ctx *guestContext) (exit Exit, left bool) {
 
 // instantiate is false if the guest has ended already.
 func (i *Instance) instantiate(ctx *guestContext) (Exit, bool) {
+	if account, declared := i.memory.account, i.module.info.outside; declared > 0 {
+		if !account.Charge(declared) {
+			i.stop.CompareAndSwap(nil, oomExit(cmp.Or(account.Refused(), account.Limit())))
+			return *i.stop.Load(), false
+		}
+		i.outside.bytes.Store(declared)
+	}
 	// The module's start section, if any, runs here already.
 	mod, err := i.module.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, i.memory), i.module.code, moduleConfig)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"sync/atomic"
 
+	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
@@ -49,18 +50,12 @@ const (
 	elementBytes = 8
 	globalBytes  = 96
 	fewGlobals   = 256
-	// referenceBytes is what a reference to a function takes. wazero makes a new
-	// one each time that ref.func is executed, and keeps them all until the
-	// instance ends: nobody knows where the guest has put them. No toolchain's
-	// code makes more than a few.
+	// referenceBytes is what a reference to a function takes. wazero makes one for
+	// each element of a segment when it instantiates a module, and keeps them all.
 	referenceBytes = 32
-	maxReferences  = 1 << 20
 )
 
-var (
-	errStackOverflow  = errors.New("stack overflow")
-	errTooManyRefFunc = errors.New("too many references to functions were made (ref.func)")
-)
+var errStackOverflow = errors.New("stack overflow")
 
 // outside finds the memory of a guest that is not linear memory: its stack and
 // its tables. wazero has no hook for either, so that they are looked at in
@@ -71,9 +66,42 @@ type outside struct {
 	bytes  atomic.Int64
 	stack  reflect.Value   // of the function that runs
 	tables []reflect.Value // the references of each
-	refs   reflect.Value   // to functions, made so far
-	fixed  int64           // bytes of globals and segments
+	fixed  int64           // bytes of globals, segments and references to functions
 	found  bool
+}
+
+// declaredOutside is what an instance takes of that as soon as it is made: it is
+// charged before, as a small module may declare much.
+func declaredOutside(code wazero.CompiledModule) (bytes int64) {
+	module := field(code, "module")
+	if module.Kind() != reflect.Pointer || module.Elem().Kind() != reflect.Struct {
+		return 0
+	}
+	section := func(name string) (v reflect.Value, n int) {
+		if v = module.Elem().FieldByName(name); v.Kind() != reflect.Slice {
+			return v, 0
+		}
+		return v, v.Len()
+	}
+	_, globals := section("GlobalSection")
+	bytes = max(0, int64(globals)-fewGlobals) * globalBytes
+	segments, n := section("ElementSection")
+	for i := range n {
+		if s := segments.Index(i); s.Kind() == reflect.Struct {
+			if elements := s.FieldByName("Init"); elements.Kind() == reflect.Slice {
+				bytes += int64(elements.Len()) * (elementBytes + referenceBytes)
+			}
+		}
+	}
+	tables, n := section("TableSection")
+	for i := range n {
+		if t := tables.Index(i); t.Kind() == reflect.Struct {
+			if least := t.FieldByName("Min"); least.CanUint() {
+				bytes += int64(least.Uint()) * elementBytes
+			}
+		}
+	}
+	return bytes
 }
 
 func field(v any, name string) reflect.Value {
@@ -108,8 +136,8 @@ func (o *outside) measure(mod api.Module) (stack, sum int64) {
 			}
 		}
 		if engine := field(mod, "Engine"); engine.Kind() == reflect.Interface && engine.Elem().Kind() == reflect.Pointer && engine.Elem().Elem().Kind() == reflect.Struct {
-			if o.refs = engine.Elem().Elem().FieldByName("localFunctionInstances"); o.refs.Kind() != reflect.Slice {
-				o.refs = reflect.Value{}
+			if refs := engine.Elem().Elem().FieldByName("localFunctionInstances"); refs.Kind() == reflect.Slice {
+				o.fixed += int64(refs.Cap())*elementBytes + int64(refs.Len())*referenceBytes
 			}
 		}
 		if tables := field(mod, "Tables"); tables.Kind() == reflect.Slice {
@@ -121,9 +149,6 @@ func (o *outside) measure(mod api.Module) (stack, sum int64) {
 				}
 			}
 		}
-	}
-	if o.refs.IsValid() {
-		sum = int64(o.refs.Cap())*elementBytes + int64(o.refs.Len())*referenceBytes
 	}
 	if o.stack.IsValid() {
 		stack = int64(o.stack.Len()) * int64(o.stack.Type().Elem().Size())
@@ -144,10 +169,7 @@ func (i *Instance) checkMemory(mod api.Module) {
 		}
 		i.outside.bytes.Store(sum)
 	}
-	switch {
-	case stack > stackCeiling:
+	if stack > stackCeiling {
 		panic(errStackOverflow)
-	case i.outside.refs.IsValid() && i.outside.refs.Len() > maxReferences:
-		panic(errTooManyRefFunc)
 	}
 }

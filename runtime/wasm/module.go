@@ -39,6 +39,7 @@ type Module struct {
 type moduleInfo struct {
 	startError error // why it cannot be started, if so
 	handler    bool  // exports __wasm_signal(i32)
+	outside    int64 // bytes that an instance has at once, see declaredOutside
 	// For traps in modules without names, where functions are known by number:
 	// what they are exported as, and how many imports the rewriter has added.
 	exportNames    map[uint32]string
@@ -177,7 +178,7 @@ func signature(f api.FunctionDefinition) string {
 }
 
 func inspect(code wazero.CompiledModule) moduleInfo {
-	info := moduleInfo{imports: len(code.ImportedFunctions()), exportNames: map[uint32]string{}}
+	info := moduleInfo{outside: declaredOutside(code), imports: len(code.ImportedFunctions()), exportNames: map[uint32]string{}}
 	for _, f := range code.ImportedFunctions() {
 		if module, _, _ := f.Import(); module == safepoint.HostModule {
 			info.added++

@@ -2,6 +2,7 @@ package wasm_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"runtime"
@@ -81,32 +82,58 @@ func TestChargesAreWhatInstancesTake(t *testing.T) {
 	}
 }
 
-// OOM-06: each ref.func makes the host keep something, until the guest is at its
-// limit, or has made more than anybody needs.
+// ref.func costs nothing, however often it is executed: wazero would keep
+// something for each time.
 func TestReferencesToFunctions(t *testing.T) {
-	if raceEnabled || !wasm.CompilerSupported() {
-		t.Skip("skipped: the interpreter makes none")
+	if raceEnabled {
+		t.Skip("skipped: takes seconds in the interpreter")
 	}
 	path := wasmtest.BuildWAT(t, `(module (memory 1)
 		(func $f) (elem declare func $f)
-		(func (export "_start") (loop $l (drop (ref.func $f)) (br $l))))`)
+		(func (export "_start") (local $i i32) (loop $l
+			(drop (ref.func $f))
+			(br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 3000000))))))`)
 	e := newEngine(t, wasm.Config{})
 	m, err := e.Compile(t.Context(), "sha256:references", func() ([]byte, error) { return os.ReadFile(path) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.Release()
-	for limit, want := range map[int64]wasm.Exit{
-		8 << 20: {Code: 137, Reason: wasm.ReasonOOMKilled, Message: "memory limit of 8388608 bytes exceeded"},
-		0:       {Code: 134, Reason: wasm.ReasonError, Message: "trap: too many references to functions were made (ref.func)"},
-	} {
-		i, err := e.Start(t.Context(), m, wasm.InstanceConfig{MemoryLimit: limit})
-		if err != nil {
-			t.Fatal(err)
-		}
-		<-i.Done()
-		if got := i.Exit(); got.Code != want.Code || got.Reason != want.Reason || !strings.Contains(got.Message, want.Message) {
-			t.Errorf("limit %d: %+v, want %+v", limit, got, want)
-		}
+	account := wasm.NewAccount(1 << 20)
+	i, err := e.Start(t.Context(), m, wasm.InstanceConfig{Account: account})
+	if err != nil {
+		t.Fatal(err)
 	}
+	wantExit(t, i, wasm.Exit{Reason: wasm.ReasonCompleted})
+	if peak := account.Peak(); peak > 1<<16+1000 {
+		t.Errorf("%d bytes were charged, more than its memory", peak)
+	}
+}
+
+// OOM-06: what an instance has at once is charged before it is made.
+func TestElementsAreChargedBefore(t *testing.T) {
+	const elements = 1_000_000
+	module := []byte("\x00asm\x01\x00\x00\x00" +
+		"\x01" + vec("\x01\x60\x00\x00") + "\x03" + vec("\x01\x00") +
+		"\x07" + vec("\x01\x06_start\x00\x00") +
+		"\x09" + vec("\x01\x01\x00"+string(binary.AppendUvarint(nil, elements))+strings.Repeat("\x00", elements)) +
+		"\x0a" + vec("\x01"+vec("\x00\x0b")))
+	e := newEngine(t, wasm.Config{})
+	m, err := e.Compile(t.Context(), "sha256:elements", func() ([]byte, error) { return module, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Release()
+	allocated := func() uint64 {
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		return s.TotalAlloc
+	}
+	before := allocated()
+	i := start(t, e, m, 8<<20, nil)
+	wantExit(t, i, wasm.Exit{Code: 137, Reason: wasm.ReasonOOMKilled, Message: "memory limit of 8388608 bytes exceeded"})
+	if took := allocated() - before; took > 1<<20 {
+		t.Errorf("%d bytes were allocated by who may have none of them", took)
+	}
+	wantExit(t, start(t, e, m, 64<<20, nil), wasm.Exit{Reason: wasm.ReasonCompleted})
 }

@@ -20,7 +20,7 @@ func (m *moduleInfo) describe(err error) string {
 	text, _, _ = strings.Cut(text, "\n")
 	if cause, ok := strings.CutSuffix(text, " (recovered by wazero)"); ok {
 		text = "host function failed: " + cause
-		if cause == errStackOverflow.Error() || cause == errTooManyRefFunc.Error() { // which we have found, not wazero
+		if cause == errStackOverflow.Error() { // which we have found, not wazero
 			text = "trap: " + cause
 		}
 	} else {

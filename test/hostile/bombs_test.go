@@ -109,7 +109,7 @@ var bombs = []bomb{
 	{name: "huge table", want: refused, module: func() []byte {
 		return module{table: code(0, uleb(1<<30)), funcs: [][]byte{function(0)}}.encode()
 	}},
-	{name: "references to functions", want: exits, module: func() []byte {
+	{name: "references to functions", module: func() []byte {
 		return single(function(0, opLoop, typeVoid, opRefFunc, 0, opDrop, opBr, 0, opEnd))
 	}},
 	{name: "atomic.wait for ever", module: func() []byte {
@@ -175,6 +175,21 @@ var bombs = []bomb{
 	{name: "100,000 globals, exports, segments", want: whatever, module: func() []byte {
 		return module{globals: 100_000, exports: 100_000, data: 100_000, funcs: [][]byte{function(0)}}.encode()
 	}},
+
+	{name: "10,000 globals times 16,000 calls", want: whatever, module: func() []byte {
+		// Each is few enough for a small module.
+		return module{globals: 10_000, funcs: [][]byte{function(0, repeat(16_000, func(int) []byte { return code(opCall, 1) })), function(0)}}.encode()
+	}},
+	{name: "100,000 functions times exports", want: refused, module: func() []byte {
+		funcs := make([][]byte, 100_000)
+		for i := range funcs {
+			funcs[i] = function(0)
+		}
+		return module{exports: 100_000, funcs: funcs}.encode()
+	}},
+	{name: "a million elements", want: exits, module: func() []byte {
+		return module{elems: 1e6, funcs: [][]byte{function(0)}, exports: 1}.encode()
+	}, memory: "16Mi"},
 
 	{name: "imports with names of 1 MB", want: refused, module: func() []byte {
 		return module{imports: []string{strings.Repeat("i", 1<<20)}, funcs: [][]byte{function(0)}}.encode()

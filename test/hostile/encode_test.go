@@ -48,6 +48,7 @@ type module struct {
 	memory  []byte   // limits; nil: one page
 	table   []byte   // limits; nil: none
 	globals int
+	elems   int  // elements of a passive segment, each of which is _start
 	data    int  // passive data segments
 	exports int  // further names of _start
 	start   bool // _start is the start function, too
@@ -139,8 +140,11 @@ func (m module) encode() []byte {
 	if m.start {
 		b = append(b, section(8, []byte{0})...)
 	}
-	if m.table != nil { // its first element is _start
+	switch {
+	case m.table != nil: // its first element is _start
 		b = append(b, section(9, code(1, 0, i32(0), opEnd, 1, 0))...)
+	case m.elems > 0:
+		b = append(b, section(9, code(1, 1, 0, uleb(m.elems), make([]byte, m.elems)))...)
 	}
 	if m.data > 0 {
 		b = append(b, section(12, uleb(m.data))...)

@@ -19,6 +19,7 @@ const (
 	opLocalTee     = 0x22
 	opGlobalGet    = 0x23
 	opGlobalSet    = 0x24
+	opTableGet     = 0x25
 	opMemorySize   = 0x3f
 	opI32Const     = 0x41
 	opI64Const     = 0x42
@@ -34,6 +35,7 @@ const (
 	opI64Or        = 0x84
 	opI64Shl       = 0x86
 	opI64ExtendU   = 0xad
+	opRefFunc      = 0xd2
 	opBulk         = 0xfc
 	opSIMD         = 0xfd
 	opAtomic       = 0xfe
@@ -44,6 +46,8 @@ const (
 	voidBlock = 0x40
 	typeI32   = 0x7f
 	typeI64   = 0x7e
+
+	typeFuncref = 0x70
 )
 
 // An edit changes a function's body at one place.
@@ -66,6 +70,7 @@ const (
 	editCharge                 // charge the size on top of the stack; value is the shift
 	editCall                   // call the function value instead
 	editWait                   // value: memory.atomic.wait's index of host function; the offset is in wait
+	editRef                    // value: the element of the added table that is to be read instead
 )
 
 // body is one function as the walk over its code found it.
@@ -317,10 +322,8 @@ func (w *walker) instruction(r *reader) {
 		}
 		w.label(r)
 		w.unreachable(r.pos)
-	case op == opCall || op == opReturnCall || op == 0xd2: // ref.func
-		if op != 0xd2 {
-			w.call()
-		}
+	case op == opCall || op == opReturnCall:
+		w.call()
 		from := r.pos
 		f := r.u32()
 		if r.err == nil && f >= uint32(w.m.funcCount()) {
@@ -332,6 +335,13 @@ func (w *walker) instruction(r *reader) {
 		if op == opReturnCall {
 			w.unreachable(r.pos)
 		}
+	case op == opRefFunc:
+		f := r.u32()
+		if r.err == nil && !w.m.declared.has(f) {
+			r.fail("function %d is referred to, but occurs in no export, global or element segment", f)
+			return
+		}
+		b.edits = append(b.edits, edit{kind: editRef, from: at, to: r.pos, value: w.m.reference(f)})
 	case op == 0x11 || op == 0x13: // call_indirect, return_call_indirect
 		w.call()
 		w.index(r, len(w.m.params), "type")

@@ -74,12 +74,48 @@ type module struct {
 	memories  int
 	shared    bool
 	globals   int // defined ones
-	tags      int
-	elements  int
-	datas     int
-	dataCount int // -1: no such section
+
+	exportCount int
+	tags        int
+	elements    int // segments of them
+	datas       int
+	dataCount   int // -1: no such section
+
+	// declared are the functions that ref.func may refer to: those that occur
+	// outside of code.
+	declared bits
+	// references are the functions that ref.func does refer to, and slots where in
+	// them each is.
+	references []uint32
+	slots      map[uint32]uint32
 
 	added int // imported functions that the rewriter adds
+}
+
+// bits is a set of small numbers.
+type bits []uint64
+
+func (b *bits) add(i uint32) {
+	for uint32(len(*b)) <= i/64 {
+		*b = append(*b, 0)
+	}
+	(*b)[i/64] |= 1 << (i % 64)
+}
+
+func (b bits) has(i uint32) bool { return i/64 < uint32(len(b)) && b[i/64]>>(i%64)&1 != 0 }
+
+// reference is the element of the added table that holds a function.
+func (m *module) reference(f uint32) uint32 {
+	slot, ok := m.slots[f]
+	if !ok {
+		if m.slots == nil {
+			m.slots = map[uint32]uint32{}
+		}
+		slot = uint32(len(m.references))
+		m.slots[f] = slot
+		m.references = append(m.references, f)
+	}
+	return slot
 }
 
 func (m *module) funcCount() int   { return m.importedFuncs + len(m.funcTypes) }
@@ -175,6 +211,11 @@ func (m *module) finish() error {
 	if m.dataCount >= 0 && m.dataCount != m.datas {
 		r := &reader{}
 		r.fail("%d data segments declared, but %d given", m.dataCount, m.datas)
+		return r.err
+	}
+	if functions := m.funcCount(); m.exportCount > maxFunctionsExports/max(functions, 1) {
+		r := &reader{}
+		r.fail("%d exports of a module with %d functions are too many", m.exportCount, functions)
 		return r.err
 	}
 	m.added = 1
@@ -407,8 +448,15 @@ func (m *module) tag(r *reader) {
 	m.tags++
 }
 
+// declaredFunc is funcIndex where that also declares the function.
+func (m *module) declaredFunc(r *reader, c *copier) {
+	if f := m.funcIndex(r, c); c == nil && r.err == nil {
+		m.declared.add(f)
+	}
+}
+
 // funcIndex reads a function index and, when copying, writes the shifted one.
-func (m *module) funcIndex(r *reader, c *copier) {
+func (m *module) funcIndex(r *reader, c *copier) uint32 {
 	from := r.pos
 	f := r.u32()
 	if r.err == nil && f >= uint32(m.funcCount()) {
@@ -417,6 +465,7 @@ func (m *module) funcIndex(r *reader, c *copier) {
 	if c != nil && r.err == nil {
 		c.number(from, r.pos, m.shift(f))
 	}
+	return f
 }
 
 // constExpr reads a constant expression up to its end.
@@ -441,8 +490,8 @@ func (m *module) constExpr(r *reader, c *copier) {
 			}
 		case 0xd0:
 			heapType(r)
-		case 0xd2:
-			m.funcIndex(r, c)
+		case opRefFunc:
+			m.declaredFunc(r, c)
 		case 0xfd:
 			if r.u32() != 12 {
 				r.fail("instruction is not constant")
@@ -458,14 +507,15 @@ func (m *module) constExpr(r *reader, c *copier) {
 }
 
 func (m *module) exports(r *reader, c *copier) {
-	for range r.count("exports", maxExports) {
+	m.exportCount = r.count("exports", maxExports)
+	for range m.exportCount {
 		name := r.name("export name")
 		kind := r.byte()
 		if r.err != nil {
 			return
 		}
 		if kind == 0 {
-			m.funcIndex(r, c)
+			m.declaredFunc(r, c)
 			continue
 		}
 		n := 0
@@ -490,6 +540,7 @@ func (m *module) exports(r *reader, c *copier) {
 // elementSection reads the eight forms of element segments.
 func (m *module) elementSection(r *reader, c *copier) {
 	n := r.count("element segments", maxSegments)
+	room := maxElements
 	for range n {
 		form := r.u32()
 		if r.err == nil && form > 7 {
@@ -497,10 +548,12 @@ func (m *module) elementSection(r *reader, c *copier) {
 		}
 		passive, explicit, exprs := form&1 != 0, form&2 != 0, form&4 != 0
 		if !passive {
-			if t := uint32(0); explicit {
-				if t = r.u32(); r.err == nil && t >= uint32(m.tableCount()) {
-					r.fail("unknown table %d", t)
-				}
+			t := uint32(0)
+			if explicit {
+				t = r.u32()
+			}
+			if r.err == nil && t >= uint32(m.tableCount()) {
+				r.fail("unknown table %d", t)
 			}
 			m.constExpr(r, c)
 		}
@@ -511,11 +564,13 @@ func (m *module) elementSection(r *reader, c *copier) {
 				r.fail("unknown element kind")
 			}
 		}
-		for range r.count("elements", maxSegments) {
+		count := r.count("elements", room)
+		room -= count
+		for range count {
 			if exprs {
 				m.constExpr(r, c)
 			} else {
-				m.funcIndex(r, c)
+				m.declaredFunc(r, c)
 			}
 			if r.err != nil {
 				return

@@ -92,7 +92,12 @@ func (m *module) encode() ([]byte, error) {
 	}
 	out = appendSection(out, secFunction, c.out)
 
-	if m.sections[secTable].present {
+	// The code says which tables and elements are needed.
+	code, err := m.encodeCode()
+	if err != nil {
+		return nil, err
+	}
+	if m.sections[secTable].present || len(m.references) > 0 {
 		out = appendSection(out, secTable, m.encodeTables())
 	}
 	out = m.keep(out, secMemory)
@@ -112,7 +117,7 @@ func (m *module) encode() ([]byte, error) {
 	c.out = append(c.out, opEnd)
 	out = appendSection(out, secGlobal, c.out)
 
-	for _, id := range []byte{secExport, secStart, secElement} {
+	for _, id := range []byte{secExport, secStart} {
 		s := m.sections[id]
 		if !s.present {
 			continue
@@ -124,8 +129,6 @@ func (m *module) encode() ([]byte, error) {
 			m.exports(r, c)
 		case secStart:
 			m.funcIndex(r, c)
-		case secElement:
-			m.elementSection(r, c)
 		}
 		if r.err != nil {
 			return nil, r.err
@@ -133,12 +136,14 @@ func (m *module) encode() ([]byte, error) {
 		c.upTo(s.to)
 		out = appendSection(out, id, c.out)
 	}
-	out = m.keep(out, secDataCount)
-
-	code, err := m.encodeCode()
-	if err != nil {
-		return nil, err
+	if m.sections[secElement].present || len(m.references) > 0 {
+		elements, err := m.encodeElements()
+		if err != nil {
+			return nil, err
+		}
+		out = appendSection(out, secElement, elements)
 	}
+	out = m.keep(out, secDataCount)
 	out = appendSection(out, secCode, code)
 	out = m.keep(out, secData)
 
@@ -168,9 +173,15 @@ func (m *module) keep(out []byte, id byte) []byte {
 
 // encodeTables bounds what table.grow can reach: tables lie outside of linear
 // memory, so its limit does not hold for them.
+//
+// The table of functions that ref.func refers to comes after the module's own, so
+// that no table index changes.
 func (m *module) encodeTables() []byte {
-	s := m.sections[secTable]
-	c := &copier{src: m.src, last: s.from}
+	own := 0
+	if len(m.references) > 0 {
+		own = 1
+	}
+	c, r := m.vector(secTable, own)
 	for _, t := range m.tables {
 		share := m.opts.TableElements / uint32(len(m.tables))
 		c.upTo(t.limits)
@@ -179,8 +190,40 @@ func (m *module) encodeTables() []byte {
 		c.out = appendU32(c.out, min(t.max, max(t.min, share)))
 		c.last = t.limitsEnd
 	}
-	c.upTo(s.to)
+	c.upTo(r.end)
+	if n := uint32(len(m.references)); n > 0 {
+		c.out = append(c.out, typeFuncref, 1)
+		c.out = appendU32(appendU32(c.out, n), n)
+	}
 	return c.out
+}
+
+// encodeElements adds the segment that fills the added table, after the module's
+// own segments, so that none of their indices changes.
+func (m *module) encodeElements() ([]byte, error) {
+	own := 0
+	if len(m.references) > 0 {
+		own = 1
+	}
+	c, r := m.vector(secElement, own)
+	if s := m.sections[secElement]; s.present {
+		r := &reader{buf: m.src, pos: s.from, end: s.to}
+		if m.elementSection(r, c); r.err != nil {
+			return nil, r.err
+		}
+	}
+	c.upTo(r.end)
+	if own > 0 {
+		const activeWithTable, functions = 2, 0
+		c.out = append(c.out, activeWithTable)
+		c.out = appendU32(c.out, uint32(m.tableCount()))
+		c.out = append(c.out, opI32Const, 0, opEnd, functions)
+		c.out = appendU32(c.out, uint32(len(m.references)))
+		for _, f := range m.references {
+			c.out = appendU32(c.out, m.shift(f))
+		}
+	}
+	return c.out, nil
 }
 
 func (m *module) encodeCode() ([]byte, error) {
@@ -268,6 +311,8 @@ func (m *module) appendCode(out []byte, b *body, count, flags uint32) []byte {
 			a.constant(int32(e.value)).op(opI32ShrU).constant(int32(flags)).op(opCall, m.helper(helperCharge))
 		case editCall:
 			a.op(opCall, e.value)
+		case editRef:
+			a.constant(int32(e.value)).op(opTableGet, uint32(m.tableCount()))
 		case editWait:
 			a.constant(int32(b.waits[wait])).op(opCall, e.value)
 			wait++

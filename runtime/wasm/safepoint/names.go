@@ -13,11 +13,12 @@ func hasCodeOffsets(name string) bool {
 		strings.HasPrefix(name, "metadata.code.")
 }
 
-// Subsections of the name section that traps are described with.
+// Subsections of the name section that traps are described with. Others go: names
+// of locals are of no use to anybody here, and wazero goes through all of them
+// for each function.
 const (
 	namesModule    = 0
 	namesFunctions = 1
-	namesLocals    = 2
 )
 
 // encodeNames shifts the function indices of a name section. Names are only a
@@ -42,8 +43,6 @@ func (m *module) encodeNames(data []byte) []byte {
 			}
 		case namesFunctions:
 			payload = m.functionNames(s)
-		case namesLocals:
-			payload = m.localNames(s)
 		default:
 			continue
 		}
@@ -92,31 +91,4 @@ func (m *module) functionNames(r *reader) []byte {
 		add(m.helper(helper(i)), name)
 	}
 	return append(appendU32(nil, count), entries...)
-}
-
-func (m *module) localNames(r *reader) []byte {
-	out := []byte(nil)
-	n := r.count("functions with names of locals", maxFunctions)
-	out = appendU32(out, uint32(n))
-	next := uint32(0)
-	for range n {
-		f := r.u32()
-		if r.err == nil && (f < next || f >= uint32(m.funcCount())) {
-			r.fail("names of locals are malformed")
-		}
-		next = f + 1
-		from := r.pos
-		for range r.count("names of locals", maxLocals+maxParams) {
-			r.u32()
-			if r.name("name of a local"); r.err != nil {
-				return nil
-			}
-		}
-		if r.err != nil {
-			return nil
-		}
-		out = appendU32(out, m.shift(f))
-		out = append(out, r.buf[from:r.pos]...)
-	}
-	return out
 }

@@ -44,6 +44,12 @@ func TestMalformed(t *testing.T) {
 		{"unknown section", header + sec(14, ""), "unknown section 14"},
 		{"section too long", header + "\x01\x05\x00", "type section of 5 bytes is cut short"},
 		{"section twice", header + sec(1, "\x00") + sec(1, "\x00"), "out of order or given twice"},
+		{"elements without a table", header + sec(1, "\x01\x60\x00\x00") + sec(3, "\x01\x00") + sec(9, "\x01\x00\x41\x00\x0b\x01\x00") + sec(10, "\x01\x02\x00\x0b"), "unknown table 0"},
+		{"elements in all", header + sec(1, "\x01\x60\x00\x00") + sec(3, "\x01\x00") + sec(9, "\x02"+strings.Repeat("\x01\x00\xc0\x84\x3d"+strings.Repeat("\x00", 1_000_000), 2)), "1000000 elements exceed the limit of 48576"},
+		{"undeclared reference", voidFunc("\xd2\x00\x1a"), "function 0 is referred to, but occurs in no export, global or element segment"},
+		{"reference to nothing", voidFunc("\xd2\x01\x1a"), "function 1 is referred to"},
+		{"functions and exports", header + sec(1, "\x01\x60\x00\x00") + sec(3, "\x80\x80\x02"+strings.Repeat("\x00", 1<<15)) +
+			sec(7, "\x80\x80\x02"+strings.Repeat("\x00\x00\x00", 1<<15)) + sec(10, "\x80\x80\x02"+strings.Repeat("\x02\x00\x0b", 1<<15)), "32768 exports of a module with 32768 functions are too many"},
 		{"order", header + sec(3, "\x00") + sec(1, "\x00"), "out of order"},
 		{"trailing bytes", header + sec(1, "\x00\x00"), "1 bytes too many"},
 		{"many types", header + sec(1, huge), "4294967295 types declared, but only 0 bytes follow"},
@@ -155,6 +161,11 @@ func TestCustomSections(t *testing.T) {
 
 func assemble(t testing.TB, wat string) []byte {
 	t.Helper()
+	return assembleWith(t, wat, "--enable-all")
+}
+
+func assembleWith(t testing.TB, wat string, flags ...string) []byte {
+	t.Helper()
 	tool, err := exec.LookPath("wat2wasm")
 	if err != nil {
 		t.Skip("wat2wasm (package wabt) is not installed")
@@ -164,7 +175,7 @@ func assemble(t testing.TB, wat string) []byte {
 	if err := os.WriteFile(in, []byte(wat), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := exec.Command(tool, "--enable-all", in, "-o", out).CombinedOutput(); err != nil {
+	if b, err := exec.Command(tool, append(flags, in, "-o", out)...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, b)
 	}
 	wasm, err := os.ReadFile(out)
@@ -266,6 +277,63 @@ func TestEverythingIsCharged(t *testing.T) {
 				t.Error("no safepoint was crossed")
 			}
 			t.Logf("%d safepoints", *crossed)
+		})
+	}
+}
+
+// A reference to a function is the same each time and works like any other, in
+// modules with and without tables and segments of their own.
+func TestReferences(t *testing.T) {
+	const calls = `(type $r (func (result i32)))
+		(func $one (result i32) (i32.const 1)) (func $two (result i32) (i32.const 2))
+		(global $last (mut funcref) (ref.null func))
+		(func (export "null") (result i32) (ref.is_null (ref.func $two)))
+		(func (export "set") (param i32) (global.set $last (select (result funcref) (ref.func $one) (ref.func $two) (local.get 0))))
+		(func (export "get") (result i32) (table.set $t (i32.const 0) (global.get $last)) (call_indirect $t (type $r) (i32.const 0)))
+		(func (export "import") (table.set $t (i32.const 0) (ref.func $host)) (call_indirect $t (type $v) (i32.const 0)))`
+	const host = `(type $v (func)) (import "host" "f" (func $host))`
+	for name, module := range map[string]string{
+		"a table":    host + `(table $t 1 funcref) (elem declare func $one $two $host)` + calls,
+		"more":       host + `(table $t 1 funcref) (table $u 3 funcref) (elem (table $u) (i32.const 1) func $two) (elem $p func $one $host)` + calls + `(func (export "init") (table.init $u $p (i32.const 0) (i32.const 0) (i32.const 1)) (elem.drop $p))`,
+		"externrefs": host + `(table $u 1 externref) (table $t 1 funcref) (global funcref (ref.func $one)) (export "two" (func $two)) (export "host" (func $host))` + calls,
+	} {
+		t.Run(name, func(t *testing.T) {
+			rewritten, err := safepoint.Rewrite(assembleWith(t, "(module "+module+")"), safepoint.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx := context.Background()
+			r, _ := newRuntime(t)
+			called := 0
+			if _, err := r.NewHostModuleBuilder("host").NewFunctionBuilder().WithFunc(func() { called++ }).Export("f").Instantiate(ctx); err != nil {
+				t.Fatal(err)
+			}
+			m := instantiate(t, r, rewritten)
+			call := func(name string, args ...uint64) uint64 {
+				t.Helper()
+				f := m.ExportedFunction(name)
+				if f == nil {
+					return 0
+				}
+				result, err := f.Call(ctx, args...)
+				if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				return append(result, 0)[0]
+			}
+			call("init")
+			for _, which := range []uint64{1, 0, 1} {
+				call("set", which)
+				if got, want := call("get"), 2-which; got != want {
+					t.Errorf("got function %d, want %d", got, want)
+				}
+			}
+			if call("null") != 0 {
+				t.Error("a reference is null")
+			}
+			if call("import"); called != 1 {
+				t.Errorf("the host was called %d times", called)
+			}
 		})
 	}
 }

@@ -20,7 +20,9 @@
 // memory.fill and memory.copy become calls of functions that do the work in
 // chunks, so that clearing 4 GiB stays interruptible; the other bulk operations
 // are charged by size. memory.atomic.wait on a shared memory becomes a host
-// call, because wazero's own would block where nobody can wake it.
+// call, because wazero's own would block where nobody can wake it. ref.func
+// becomes table.get of a table that the rewriter adds, the module's last: wazero
+// makes a new reference each time that ref.func is executed, and keeps them all.
 //
 // The rewriter is also the first line of defence: it checks every declared
 // length against the bytes that follow before wazero, which allocates by
@@ -32,7 +34,7 @@ package safepoint
 
 // Version names the shape of the inserted code. Caches of compiled code are
 // keyed by it; change it whenever the output for some module changes.
-const Version = "5"
+const Version = "6"
 
 // The host functions that rewritten modules import.
 const (
@@ -91,12 +93,13 @@ const (
 // wazero may allocate out of proportion to the module's size.
 const (
 	maxModuleBytes = 1 << 30
-	maxTypes       = 1_000_000
+	maxTypes       = 20_000 // wazero remembers each signature for as long as it runs
 	maxFunctions   = 1_000_000
 	maxImports     = 1_000_000
 	maxExports     = 1_000_000
 	maxGlobals     = 1_000_000
-	maxSegments    = 10_000_000
+	maxSegments    = 100_000 // of data or of elements, as Go's linker and V8 have it
+	maxElements    = 1 << 20 // of all segments together
 	maxTables      = 100
 	maxParams      = 1_000
 	maxResults     = 1_000
@@ -105,6 +108,8 @@ const (
 	maxDepth       = 10_000 // of nested blocks
 	maxBranches    = 65_520 // in one br_table
 	maxNameBytes   = 100_000
+	// wazero goes through all exports for each function.
+	maxFunctionsExports = 1 << 28
 )
 
 // Options change what Rewrite allows. The zero value is sensible.
