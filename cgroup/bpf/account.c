@@ -25,9 +25,18 @@ static u64 (*bpf_get_current_task)(void) = (void *)35;
 static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*bpf_ringbuf_output)(void *map, void *data, u64 size, u64 flags) = (void *)130;
 
+struct rq {
+	u64 nr_switches;
+} CORE;
+
+struct cfs_rq {
+	struct rq *rq;
+} CORE;
+
 struct sched_entity {
 	u64 exec_start;
 	u64 sum_exec_runtime;
+	struct cfs_rq *cfs_rq;
 } CORE;
 
 struct sched_info {
@@ -366,6 +375,28 @@ SEC("raw_tp/sched_process_exit") int whoami(u64 *ctx)
 	self_level = level;
 	self_tgid = bpf_get_current_pid_tgid() >> 32;
 	return 0;
+}
+
+// switches is run by the loader on each processor in turn, and returns the scheduler's own
+// count of how often that has switched contexts, modulo 1 << 31; -1 if it is not known
+// where that is. Any task leads to the queue of the processor that it is on.
+SEC("raw_tp/sched_process_exit") int switches(u64 *ctx)
+{
+	struct task_struct *t = (void *)bpf_get_current_task();
+	struct cfs_rq *fair = 0;
+	struct rq *queue = 0;
+	u64 n = 0;
+	const int btf = 0;
+
+	if (!__builtin_preserve_field_info(t->se.cfs_rq, 2) || !__builtin_preserve_field_info(fair->rq, 2))
+		return -1;
+	get(fair, t->se.cfs_rq);
+	if (fair)
+		get(queue, fair->rq);
+	if (!queue)
+		return -1;
+	get(n, queue->nr_switches);
+	return n & 0x7fffffff;
 }
 
 char license_[] SEC("license") = "Dual MIT/GPL";

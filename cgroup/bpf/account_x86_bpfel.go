@@ -25,6 +25,7 @@ const (
 	accountProgRawExit   = "raw_exit"
 	accountProgRawSwitch = "raw_switch"
 	accountProgRawTick   = "raw_tick"
+	accountProgSwitches  = "switches"
 	accountProgWhoami    = "whoami"
 	accountVarClocks     = "clocks"
 	accountVarDropped    = "dropped"
@@ -80,6 +81,7 @@ type accountProgramSpecs struct {
 	RawExit   *ebpf.ProgramSpec `ebpf:"raw_exit"`
 	RawSwitch *ebpf.ProgramSpec `ebpf:"raw_switch"`
 	RawTick   *ebpf.ProgramSpec `ebpf:"raw_tick"`
+	Switches  *ebpf.ProgramSpec `ebpf:"switches"`
 	Whoami    *ebpf.ProgramSpec `ebpf:"whoami"`
 }
 
@@ -155,6 +157,7 @@ type accountPrograms struct {
 	RawExit   *ebpf.Program `ebpf:"raw_exit"`
 	RawSwitch *ebpf.Program `ebpf:"raw_switch"`
 	RawTick   *ebpf.Program `ebpf:"raw_tick"`
+	Switches  *ebpf.Program `ebpf:"switches"`
 	Whoami    *ebpf.Program `ebpf:"whoami"`
 }
 
@@ -166,6 +169,7 @@ func (p *accountPrograms) Close() error {
 		p.RawExit,
 		p.RawSwitch,
 		p.RawTick,
+		p.Switches,
 		p.Whoami,
 	)
 }

@@ -49,6 +49,11 @@ type Config struct {
 	// was opened, which takes some 25 ms of processor time then. Until that the
 	// mechanism is ThreadClock. Nothing of what is counted is lost.
 	Delay time.Duration
+	// Rest has the programs taken off while no container runs, or a processor switches
+	// contexts more than 400,000 times a second, so that they never cost one more than
+	// 2 % of its time. Until they are put back on, threads' clocks are read, and no
+	// waits and faults are counted.
+	Rest bool
 }
 
 // Accounting charges the threads of this process. Its methods are safe for
@@ -56,6 +61,7 @@ type Config struct {
 type Accounting struct {
 	cfg        Config
 	mechanism  atomic.Int32
+	clocked    atomic.Bool // threads' clocks are read: there is no program, or it rests
 	threads    []thread
 	containers []container
 	places     [maxPlaces]place
@@ -78,6 +84,7 @@ type program struct {
 	close   func() error
 	spent   func() (Spent, error)
 	dropped func() uint64
+	rester  *rester
 }
 
 // ErrFull is returned if more containers are open than configured.
@@ -93,6 +100,7 @@ func Open(cfg Config) *Accounting {
 	cfg.Mechanism = max(cfg.Mechanism, BTFTracepoint)
 	a := &Accounting{cfg: cfg, next: 1, open: map[uint32]*Account{}, settled: make(chan struct{})}
 	a.mechanism.Store(int32(ThreadClock))
+	a.clocked.Store(true)
 	if cfg.Mechanism < ThreadClock {
 		if err := a.share(); err != nil {
 			a.missing = append(a.missing, err)
@@ -124,12 +132,15 @@ func (a *Accounting) loadBest() {
 		}
 		a.mu.Unlock()
 		if err == nil {
+			if p.rester != nil {
+				a.startResting(p.rester)
+			}
 			return
 		}
 	}
 }
 
-// Mechanism is what is in force.
+// Mechanism is what is in force, if it does not rest: see Resting.
 func (a *Accounting) Mechanism() Mechanism { return Mechanism(a.mechanism.Load()) }
 
 // Settled is closed when Mechanism is what it will be until Close: at once, or with
@@ -162,16 +173,20 @@ func (a *Accounting) Close() error {
 	if p.close == nil {
 		return nil
 	}
-	err := p.close()
+	if r := p.rester; r != nil {
+		close(r.stop)
+		r.done.Wait()
+	}
+	a.clocked.Store(true) // see rest
 	a.mechanism.Store(int32(ThreadClock))
-	return err
+	return p.close()
 }
 
 // Usage is what a container has used since its account was opened.
 type Usage struct {
 	CPU         time.Duration
-	Wait        time.Duration // runnable, but without a processor; only with BPF
-	MinorFaults int64         // only with BPF
+	Wait        time.Duration // runnable, but without a processor; only with BPF that does not rest
+	MinorFaults int64         // likewise
 	MajorFaults int64
 	Throttled   cgroup.ThrottleStats
 }

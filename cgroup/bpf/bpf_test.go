@@ -61,7 +61,7 @@ func begin(c *Account) *Stint {
 // flush charges what the calling thread has run so far.
 func flush(a *Accounting) {
 	t := a.current(procPin())
-	if a.Mechanism() == ThreadClock {
+	if a.clocked.Load() {
 		t.event.Store(0) // or a recent reading of the clock would do
 	}
 	a.settle(t, Now())

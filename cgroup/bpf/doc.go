@@ -35,6 +35,14 @@
 // off: until then the thread's clock is used, in the tables that the programs
 // will have, so that nothing of what is counted is lost.
 //
+// # Rest
+//
+// A program at sched_switch costs every switch of context on the host 25 to 50 ns, most of
+// which is the kernel's way to it. With [Config.Rest] that is bounded: while a processor
+// switches more than 400,000 times a second, or no container runs, the programs are taken
+// off, and it is as without BPF. What changes is that nothing is charged to a container of
+// what its threads wait, and of their faults. [Accounting.Resting] says so.
+//
 // # Quota
 //
 // [cgroup.Budget] turns periods and quota into a limit of the container's own

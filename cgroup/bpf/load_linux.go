@@ -70,7 +70,7 @@ func (a *Accounting) load(m Mechanism) (_ program, err error) {
 	spec.Maps["containers"].MaxEntries = uint32(a.cfg.Containers + 1)
 	prefix := map[Mechanism]string{BTFTracepoint: "btf_", RawTracepoint: "raw_"}[m]
 	for name := range spec.Programs {
-		if name != "whoami" && name[:len(prefix)] != prefix {
+		if name != "whoami" && name != "switches" && name[:len(prefix)] != prefix {
 			delete(spec.Programs, name)
 		}
 	}
@@ -90,7 +90,6 @@ func (a *Accounting) load(m Mechanism) (_ program, err error) {
 	defer func() {
 		if err != nil {
 			closeAll()
-			a.mechanism.Store(int32(ThreadClock))
 		}
 	}()
 	closers = append(closers, func() error { collection.Close(); return nil })
@@ -103,31 +102,67 @@ func (a *Accounting) load(m Mechanism) (_ program, err error) {
 		return program{}, err
 	}
 	closers = append(closers, records.Close)
-	// Before and after a program is attached threads only claim, by the clock: what
-	// it sees first is right, and nothing is charged twice.
-	a.mechanism.Store(int32(m))
-	for _, at := range []struct{ program, tracepoint string }{
-		{"exit", "sched_process_exit"}, {"switch", "sched_switch"}, {"tick", "sched_stat_runtime"},
-	} {
-		if at.program == "tick" && a.cfg.NoTick {
-			continue
+	attach := func(program, tracepoint string) (link.Link, error) {
+		p := collection.Programs[prefix+program]
+		if p == nil {
+			return nil, fmt.Errorf("attach to %s: no program", tracepoint)
 		}
-		p := collection.Programs[prefix+at.program]
 		var l link.Link
+		var err error
 		if m == BTFTracepoint {
 			l, err = link.AttachTracing(link.TracingOptions{Program: p})
 		} else {
-			l, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: at.tracepoint, Program: p})
+			l, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: tracepoint, Program: p})
 		}
 		if err != nil {
-			return program{}, fmt.Errorf("attach to %s: %w", at.tracepoint, err)
+			return nil, fmt.Errorf("attach to %s: %w", tracepoint, err)
 		}
-		closers = append(closers, l.Close)
+		return l, nil
+	}
+	// Those that rest; threads end seldom.
+	var resting []link.Link
+	detachSwitch := func() error {
+		var errs []error
+		for _, l := range resting {
+			errs = append(errs, l.Close())
+		}
+		resting = nil
+		return errors.Join(errs...)
+	}
+	attachSwitch := func() error {
+		for _, at := range []struct{ program, tracepoint string }{{"switch", "sched_switch"}, {"tick", "sched_stat_runtime"}} {
+			if at.program == "tick" && a.cfg.NoTick {
+				continue
+			}
+			l, err := attach(at.program, at.tracepoint)
+			if err != nil {
+				return errors.Join(err, detachSwitch())
+			}
+			resting = append(resting, l)
+		}
+		return nil
+	}
+	closers = append(closers, detachSwitch)
+	exit, err := attach("exit", "sched_process_exit")
+	if err != nil {
+		return program{}, err
+	}
+	closers = append(closers, exit.Close)
+	if err := attachSwitch(); err != nil {
+		return program{}, err
+	}
+	a.mechanism.Store(int32(m))
+	a.clocked.Store(false)
+	var r *rester
+	if a.cfg.Rest {
+		counter := &switchCounter{program: collection.Programs["switches"]}
+		r = &rester{attach: attachSwitch, detach: detachSwitch, switches: counter.busiest}
 	}
 	dropped := collection.Variables["dropped"]
 	return program{
-		close: closeAll,
-		spent: func() (Spent, error) { return a.readSpent(records) },
+		close:  closeAll,
+		rester: r,
+		spent:  func() (Spent, error) { return a.readSpent(records) },
 		dropped: func() uint64 {
 			var n uint64
 			if dropped.Get(&n) != nil {

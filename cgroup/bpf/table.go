@@ -194,7 +194,7 @@ func (t *thread) holds(owner uint64) bool {
 // settle claims what the calling, pinned thread has run since the last event or
 // change for whom it serves.
 func (a *Accounting) settle(t *thread, now int64) {
-	if a.Mechanism() == ThreadClock {
+	if a.clocked.Load() {
 		a.settleByClock(t, now)
 		return
 	}
@@ -328,10 +328,11 @@ type Stint struct {
 	tid        uint32
 	cell       uint16 // of the container on the thread that it was on last
 	grouped    bool
+	clocked    bool // there was no program when it was last charged: the thread's clock must be read now and then
 }
 
-// unquick says of a stint that it cannot simply be handed over, as there is no program,
-// or it is not under way.
+// unquick says of a stint that it is not under way, so that it cannot simply be handed
+// over.
 const unquick = 1
 
 // Now is CLOCK_MONOTONIC in nanoseconds, also in a synctest bubble.
@@ -361,9 +362,7 @@ func (s *Stint) begin(now, least int64) {
 		}
 		a.serve(t, s.owner)
 		s.m, s.tid, s.cell = getm(), t.tid.Load(), uint16(t.cur)
-		if a.Mechanism() == ThreadClock {
-			s.m |= unquick
-		}
+		s.clocked = a.clocked.Load()
 	}
 	procUnpin()
 	s.thread = t
@@ -411,7 +410,7 @@ func (s *Stint) HandOver(next any, now int64) (spent bool) {
 	}
 	at, event := now+s.behind, t.event.Load()
 	ran := at - max(event, t.since)
-	if uint64(ran) >= fresh {
+	if uint64(ran) >= fresh || s.clocked && (ran >= exact || at-event >= fresh) {
 		return s.handOverSlowly(n, now)
 	}
 	t.claimed[from] += ran
@@ -426,7 +425,7 @@ func (s *Stint) HandOver(next any, now int64) (spent bool) {
 	if t.claimed[from]-t.paid[from].Load() >= short {
 		s.accounting.pay(t, from)
 	}
-	n.m, n.tid, n.thread = m, s.tid, t
+	n.m, n.tid, n.thread, n.clocked = m, s.tid, t, s.clocked
 	s.m, s.thread = m|unquick, nil
 	return (n.grouped || n.limit.Load() != 0) && n.account.Spent()
 }
@@ -445,6 +444,7 @@ func (s *Stint) Check(now int64) (spent bool) {
 	if t != nil && s.under(t) {
 		s.accounting.settle(t, now+s.behind)
 		s.accounting.pay(t, t.cell())
+		s.clocked = s.accounting.clocked.Load()
 		procUnpin()
 	} else {
 		procUnpin()
