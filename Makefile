@@ -100,6 +100,10 @@ hostile: ## Run every bomb beside a guest that serves requests; SHORT=1 for less
 test-seeds: guests ## Run the manifests of wasm-examples/seeds in real time; SHORT=1 for those that take less than a minute
 	$(GO) test -count=1 -timeout 20m $(if $(SHORT),-short) -v -parallel 30 -run TestSeeds ./test/seeds -seeds
 
+.PHONY: soak
+soak: guests ## Run pods of every shape for FOR (10m), many at a time, and see that nothing of them is left; SEED=n for one run again
+	$(GO) test -count=1 -timeout 0 -v -run TestSoak ./test/soak -soak $(if $(filter command%,$(origin FOR)),$(FOR),10m) $(if $(SEED),-seed $(SEED))
+
 .PHONY: test-gostd
 test-gostd: build ## Run the tests of Go's own network packages in pods (minutes); SHORT=1 for the most important ones, TOOLCHAIN=go1.25.0 for those of another Go
 	$(GO) run ./test/gostd $(if $(SHORT),-short) $(if $(TOOLCHAIN),-toolchain $(TOOLCHAIN))

@@ -75,5 +75,6 @@ func (r *Runtime) RemovePod(pod types.UID) error {
 	delete(r.waiting, pod)
 	r.mu.Unlock()
 	r.store.Remove(pod)
+	r.events.Forget(object)
 	return r.RemoveLogs(object)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/wasmpod/wasmpod/runtime/lifecycle"
@@ -103,6 +105,25 @@ func TestObserve(t *testing.T) {
 	}
 	if s := r.Snapshot(); len(s.Pods) > 0 && (len(s.Pods[0].Containers) > 0 || s.Pods[0].Network != nil) {
 		t.Errorf("a deleted pod consumes: %+v", s.Pods[0])
+	}
+	// Of one that has ended before somebody deleted it there are series until it is
+	// removed.
+	r.progress(pod, lifecycle.ProbeFinished{Container: lifecycle.ContainerRef{Name: "c"}})
+	if err := r.RemovePod(pod.UID); err != nil {
+		t.Error(err)
+	}
+	registry := prometheus.NewRegistry()
+	if err := r.RegisterMetrics(registry); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if strings.Contains(f.String(), `value:"p"`) {
+			t.Errorf("a removed pod has a series: %v", f)
+		}
 	}
 	if err := r.Close(); err != nil {
 		t.Error(err)
