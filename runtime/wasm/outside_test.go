@@ -112,7 +112,7 @@ func TestReferencesToFunctions(t *testing.T) {
 
 // OOM-06: what an instance has at once is charged before it is made.
 func TestElementsAreChargedBefore(t *testing.T) {
-	const elements = 1_000_000
+	const elements = 500_000
 	module := []byte("\x00asm\x01\x00\x00\x00" +
 		"\x01" + vec("\x01\x60\x00\x00") + "\x03" + vec("\x01\x00") +
 		"\x07" + vec("\x01\x06_start\x00\x00") +

@@ -45,7 +45,7 @@ func TestMalformed(t *testing.T) {
 		{"section too long", header + "\x01\x05\x00", "type section of 5 bytes is cut short"},
 		{"section twice", header + sec(1, "\x00") + sec(1, "\x00"), "out of order or given twice"},
 		{"elements without a table", header + sec(1, "\x01\x60\x00\x00") + sec(3, "\x01\x00") + sec(9, "\x01\x00\x41\x00\x0b\x01\x00") + sec(10, "\x01\x02\x00\x0b"), "unknown table 0"},
-		{"elements in all", header + sec(1, "\x01\x60\x00\x00") + sec(3, "\x01\x00") + sec(9, "\x02"+strings.Repeat("\x01\x00\xc0\x84\x3d"+strings.Repeat("\x00", 1_000_000), 2)), "1000000 elements exceed the limit of 48576"},
+		{"elements in all", header + sec(1, "\x01\x60\x00\x00") + sec(3, "\x01\x00") + sec(9, "\x02"+strings.Repeat("\x01\x00\xe0\xa7\x12"+strings.Repeat("\x00", 300_000), 2)), "300000 elements exceed the limit of 224288"},
 		{"undeclared reference", voidFunc("\xd2\x00\x1a"), "function 0 is referred to, but occurs in no export, global or element segment"},
 		{"reference to nothing", voidFunc("\xd2\x01\x1a"), "function 1 is referred to"},
 		{"functions and exports", header + sec(1, "\x01\x60\x00\x00") + sec(3, "\x80\x80\x02"+strings.Repeat("\x00", 1<<15)) +

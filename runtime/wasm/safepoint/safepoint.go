@@ -99,7 +99,7 @@ const (
 	maxExports     = 1_000_000
 	maxGlobals     = 1_000_000
 	maxSegments    = 100_000 // of data or of elements, as Go's linker and V8 have it
-	maxElements    = 1 << 20 // of all segments together
+	maxElements    = 1 << 19 // of all segments together
 	maxTables      = 100
 	maxParams      = 1_000
 	maxResults     = 1_000
