@@ -39,7 +39,7 @@ spec: {podSelector: {matchLabels: {app: other}}, policyTypes: [Ingress]}
 // Service has it for a node port.
 func freePort(t *testing.T) int {
 	t.Helper()
-	for port := 20_000 + os.Getpid()%9_000; port < 30_000; port++ {
+	for port := 20_000 + os.Getpid()%6_000; port < 27_000; port++ {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue
