@@ -51,7 +51,8 @@ type account struct {
 	mu    sync.Mutex
 	late  []time.Duration
 	ran   time.Duration // of threads, by the kernel's count, between Begin and End
-	moved int           // times that Go has moved the guest since: then it is lost
+	moved int           // times that Go has moved the guest since
+	apart time.Duration // of ran: on threads that it was moved off, since its last safepoint there
 
 	limited bool
 	spent   chan struct{} // has room: told when the budget is
@@ -82,17 +83,47 @@ func (a *account) Wait() time.Duration {
 }
 
 // stint keeps its own books, by the kernel's count of what the thread has run, which is
-// asked for at each beginning, safepoint and end.
+// asked for at each beginning, safepoint and end: at the beginning and the end before
+// the account is told, which is as long after the time that it is told in both.
 type stint struct {
 	*bpf.Stint
 	account *account
 	tid     int
 	from    time.Duration
+	until   time.Duration // what the thread had run when it began to serve another; zero if it does not
 }
 
+// serving says who was last seen on a thread.
+var (
+	servingMu sync.Mutex
+	serving   = make(map[int]*stint)
+)
+
 func (s *stint) Begin(now int64) {
+	s.arrive(onWhat())
 	s.Stint.Begin(now)
-	s.tid, s.from = onWhat()
+}
+
+// arrive notes that the thread serves this one from now on. Whoever served it has been
+// moved off it, and has not come to a safepoint on another yet.
+func (s *stint) arrive(tid int, ran time.Duration) {
+	servingMu.Lock()
+	defer servingMu.Unlock()
+	if last := serving[tid]; last != nil && last != s && last.tid == tid && last.until == 0 {
+		last.until = ran
+	}
+	s.tid, s.from, s.until = tid, ran, 0
+	serving[tid] = s
+}
+
+// leave is the opposite of arrive.
+func (s *stint) leave() {
+	servingMu.Lock()
+	defer servingMu.Unlock()
+	if serving[s.tid] == s {
+		delete(serving, s.tid)
+	}
+	s.tid = 0
 }
 
 // onWhat is the calling thread and its time. Go may move the caller to another one at
@@ -108,6 +139,7 @@ func onWhat() (tid int, ran time.Duration) {
 
 func (s *stint) End(now int64) {
 	s.count()
+	s.leave()
 	s.Stint.End(now)
 }
 
@@ -118,17 +150,40 @@ func (s *stint) count() {
 	tid, now := onWhat()
 	if tid == s.tid {
 		a.ran += now - s.from
-	} else {
-		s.tid = tid
-		a.moved++
+		s.from = now
+		return
 	}
-	s.from = now
+	a.moved++
+	was := s.tid
+	servingMu.Lock()
+	until := s.until
+	servingMu.Unlock()
+	if until == 0 {
+		until = threadTimeOf(was)
+	}
+	if d := until - s.from; d > 0 { // not, if the thread is gone
+		a.ran += d
+		a.apart += d
+	}
+	s.leave()
+	s.arrive(tid, now)
+}
+
+// threadTimeOf is threadTime, of another thread of this process.
+func threadTimeOf(tid int) time.Duration {
+	var ts unix.Timespec
+	const perThread, sched = 4, 2 // as the kernel makes a clock of a thread's number
+	if err := unix.ClockGettime(int32(^tid<<3|perThread|sched), &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
 }
 
 func (s *stint) HandOver(next any, now int64) (spent bool) {
 	s.count()
+	s.leave()
 	n := next.(*stint)
-	n.tid, n.from = onWhat()
+	n.arrive(onWhat())
 	return s.Stint.HandOver(n.Stint, now)
 }
 
@@ -149,10 +204,10 @@ func (s *stint) Check(now int64) bool {
 }
 
 // served is what threads ran while they served the guest, up to its last End.
-func (a *account) served() (ran time.Duration, moved int) {
+func (a *account) served() (ran, apart time.Duration, moved int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.ran, a.moved
+	return a.ran, a.apart, a.moved
 }
 
 // node is an engine with an accounting.

@@ -71,7 +71,8 @@ func machineTime() time.Duration {
 // usage is a reading of every clock there is.
 type usage struct {
 	wall                    time.Time
-	accounted, host, served time.Duration
+	accounted, host         time.Duration
+	served, apart           time.Duration
 	moved                   int
 	threads, tasks, machine time.Duration
 }
@@ -83,8 +84,9 @@ func (n *node) usage(accounts []*account, tids []int) (u usage) {
 	}
 	for _, a := range accounts {
 		u.accounted += a.Usage().CPU
-		ran, moved := a.served()
+		ran, apart, moved := a.served()
 		u.served += ran
+		u.apart += apart
 		u.moved += moved
 	}
 	u.host = n.cpu.Host().CPU
@@ -93,7 +95,7 @@ func (n *node) usage(accounts []*account, tids []int) (u usage) {
 
 func (u usage) since(v usage) usage {
 	return usage{
-		time.Time{}.Add(u.wall.Sub(v.wall)), u.accounted - v.accounted, u.host - v.host, u.served - v.served, u.moved - v.moved,
+		time.Time{}.Add(u.wall.Sub(v.wall)), u.accounted - v.accounted, u.host - v.host, u.served - v.served, u.apart - v.apart, u.moved - v.moved,
 		u.threads - v.threads, u.tasks - v.tasks, u.machine - v.machine,
 	}
 }
@@ -107,7 +109,8 @@ func (u usage) others() float64 { return max(0, (u.machine-u.tasks).Seconds()/u.
 // guests measures limits as guests of the engine have them, on whatever threads Go has
 // for them. Four figures, in percent of the quota: what the threads have run, by the
 // kernel's count of each (the one of /proc/self/task/*/schedstat), from where a guest
-// got its thread to where it gave it back; what the accounting says; what all threads of
+// got its thread to where it gave it back, or to where it was seen on another thread, if Go
+// has moved it (how much is since its last safepoint there is told); what the accounting says; what all threads of
 // the process have run, as /proc says; and the difference of that and the first, which
 // is Go's own work and this program's.
 func guests(m bpf.Mechanism, length time.Duration) error {
@@ -192,8 +195,8 @@ func limited(ctx context.Context, m bpf.Mechanism, limits []int64, length time.D
 			met = "the machine is not quiet"
 		}
 	}
-	fmt.Printf("%-16s guests at %v m, in %.1f s: by their threads' time %.2f %% of it (±2 %%: %s), accounted %.2f %%; all threads of the process %.2f %%, so Go's own work %.2f; past the budget p50 %v p99 %v; %d of %d periods throttled; moved %d times; others had %.2f processors\n", m, limits, u.elapsed().Seconds(),
-		part(u.served), met, part(u.accounted), part(u.tasks), part(u.tasks-u.served), percentile(late, 0.5), percentile(late, 0.99), stats.Throttled, stats.Periods, u.moved, u.others())
+	fmt.Printf("%-16s guests at %v m, in %.1f s: by their threads' time %.2f %% of it (±2 %%: %s), accounted %.2f %%; all threads of the process %.2f %%, so Go's own work %.2f; past the budget p50 %v p99 %v; %d of %d periods throttled; moved %d times, and %.2f %% are since the safepoints before that; others had %.2f processors\n", m, limits, u.elapsed().Seconds(),
+		part(u.served), met, part(u.accounted), part(u.tasks), part(u.tasks-u.served), percentile(late, 0.5), percentile(late, 0.99), stats.Throttled, stats.Periods, u.moved, part(u.apart), u.others())
 	return err
 }
 
