@@ -29,6 +29,7 @@ type evictor struct {
 	available func() int64
 	users     func() ([]cgroup.MemoryUser, []*podworker.Worker)
 	evicted   func()
+	observe   func(short bool) // if not nil: of each look at what is available
 }
 
 // watchMemory runs until ctx ends.
@@ -48,7 +49,11 @@ func (e *evictor) watchMemory(ctx context.Context) {
 // relieve evicts one pod if memory is short, and waits for it to be gone.
 func (e *evictor) relieve(ctx context.Context) {
 	available := e.available()
-	if available <= 0 || available >= e.threshold { // 0 is not known
+	short := memoryShort(available, e.threshold)
+	if e.observe != nil {
+		e.observe(short)
+	}
+	if !short {
 		return
 	}
 	users, workers := e.users()
@@ -75,6 +80,16 @@ func (r *Runtime) startEvictor(threshold int64) {
 	e := &evictor{
 		threshold: threshold, available: r.memoryAvailable, users: r.memoryUsers,
 		evicted: func() { r.events.Evicted("memory.available") },
+		observe: func(short bool) {
+			r.observe(func(s *nodeState, now time.Time) {
+				if short {
+					s.MemoryShort = now
+				}
+				if r.mechanisms.Load() != nil { // or to find them takes long
+					s.Checks = r.Mechanisms()
+				}
+			})
+		},
 	}
 	r.tasks.Go(func() { e.watchMemory(r.ctx) })
 }

@@ -3,6 +3,7 @@ package runtime
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/wasmpod/wasmpod/cgroup"
 	"github.com/wasmpod/wasmpod/cgroup/bpf"
@@ -57,6 +58,7 @@ func (r *Runtime) announce() {
 		}
 		r.cfg.Log.Info("in force", args...)
 	}
+	r.observe(func(s *nodeState, _ time.Time) { s.Checks = checks })
 }
 
 // startMechanisms loads programs into the kernel once there has been time for what

@@ -122,6 +122,7 @@ type Runtime struct {
 	tasks   sync.WaitGroup // job controllers
 
 	mechanisms atomic.Pointer[[]Check] // once they are settled
+	conditions conditions
 
 	storage sync.Once // starts watchStorage
 	claims  claims

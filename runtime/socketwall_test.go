@@ -220,9 +220,10 @@ func TestOutsideTraffic(t *testing.T) {
 	if u.RxBytes != request || u.TxBytes != answer {
 		t.Errorf("at the interface: %+v", *u)
 	}
-	// Headers, acknowledgements, and at most one segment in 500 bytes.
-	if o := u.Outside; o.RxBytes < request || o.RxBytes > request+60*o.RxPackets || o.TxBytes < answer || o.TxBytes > answer+60*o.TxPackets ||
-		o.TxPackets > answer/500 || o.RxPackets == 0 {
+	// Headers, acknowledgements, and at most one segment in 500 bytes; a slow machine
+	// sends some of it again. Nothing is counted twice.
+	if o := u.Outside; o.RxBytes < request || o.RxBytes >= 2*request || o.TxBytes < answer || o.TxBytes >= 2*answer ||
+		o.TxPackets > 2*answer/500 || o.RxPackets == 0 {
 		t.Errorf("outside: %+v", *o)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
 	"github.com/wasmpod/wasmpod/runtime"
 	"github.com/wasmpod/wasmpod/runtime/image"
@@ -230,21 +231,27 @@ func newImageRemoveCommand(a *app) *cobra.Command {
 }
 
 func outputFlag(cmd *cobra.Command, output *string) {
-	cmd.Flags().StringVarP(output, "output", "o", "", "form of the output: json, or empty for a table")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().StringVarP(output, "output", "o", "", "form of the output: json, yaml, or empty for a table")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// print writes v as JSON, or as the table that the function writes.
+// print writes v as JSON or YAML, or as the table that the function writes.
 func (a *app) print(output string, v any, table func(*tabwriter.Writer)) error {
 	switch output {
 	case "json":
 		e := json.NewEncoder(a.stdout)
 		e.SetIndent("", "  ")
 		return e.Encode(v)
+	case "yaml":
+		b, err := yaml.Marshal(v)
+		if err == nil {
+			_, err = a.stdout.Write(b)
+		}
+		return err
 	case "":
 		w := tabwriter.NewWriter(a.stdout, 0, 0, 3, ' ', 0)
 		table(w)
 		return w.Flush()
 	}
-	return invalid("--output: %q is not json", output)
+	return invalid("--output: %q is neither json nor yaml", output)
 }
