@@ -251,10 +251,10 @@ func TestHandOverMoves(t *testing.T) {
 			defer close(done)
 			began := time.Now()
 			s, next := begin(a), b.Stint(0)
-			for range 20_000 {
-				spin(900 * time.Nanosecond)
+			for range 4_000 { // long enough to be more than an emulator's own share
+				spin(18 * time.Microsecond)
 				s.HandOver(next, Now())
-				spin(100 * time.Nanosecond)
+				spin(2 * time.Microsecond)
 				next.HandOver(s, Now())
 			}
 			s.End(Now())
