@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -188,8 +189,8 @@ func (n *network) put(ctx context.Context, objects *manifest.Objects) error {
 	}
 	n.stale = true
 	n.plain.Store(len(n.services)+len(n.policies) == 0)
-	for _, svc := range services {
-		if err := n.openNodePorts(ctx, svc); err != nil {
+	for i, svc := range services {
+		if err := n.publish(ctx, svc, objects.Services[i]); err != nil {
 			return err
 		}
 	}
@@ -413,6 +414,27 @@ func (n *network) nodePortFree(protocol corev1.Protocol, port uint16) bool {
 		return false
 	}
 	return l.Close() == nil
+}
+
+// publish binds the node ports of a Service, of which some were asked for. Between
+// the allocator's look at a port and this another process may have bound it, such as
+// another run that chooses in the same order: then those that nobody has asked for
+// are chosen again. n.mu is held.
+func (n *network) publish(ctx context.Context, svc, asked *corev1.Service) error {
+	const attempts = 100
+	var passed []int32
+	defer func() { n.allocator.GiveBack(passed) }()
+	for attempt := 1; ; attempt++ {
+		err := n.openNodePorts(ctx, svc)
+		if !errors.Is(err, syscall.EADDRINUSE) || attempt == attempts {
+			return err
+		}
+		n.closeNodePorts(svc)
+		had, again := n.allocator.Again(svc, asked)
+		if passed = append(passed, had...); again != nil || len(had) == 0 {
+			return errors.Join(err, again)
+		}
+	}
 }
 
 // openNodePorts binds the node ports of a Service. n.mu is held.

@@ -258,6 +258,45 @@ func TestServices(t *testing.T) {
 	})
 }
 
+// Node ports that others take between the look at them and their use are passed over,
+// unless somebody has asked for one by its number.
+func TestNodePortsTakenMeanwhile(t *testing.T) {
+	n := newTestNetwork(t, Config{}, twoReplicas)
+	first := max(n.list()[0].Spec.Ports[0].NodePort, n.list()[1].Spec.Ports[0].NodePort, n.list()[2].Spec.Ports[0].NodePort)
+	for i := range int32(3) {
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+1+i)); err == nil { // else somebody else has it
+			defer l.Close()
+		}
+	}
+	n.allocator.Free = nil // it has looked before they were taken
+	svc := func(name, more string) *manifest.Objects {
+		objects, err := manifest.Parse("default", manifest.Source{Name: name, Data: fmt.Appendf(nil,
+			"apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {type: NodePort, selector: {app: web}, ports: [{name: t, port: 80, targetPort: 8080%s}, {name: u, port: 81, targetPort: 8080}]}\n", name, more)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return objects
+	}
+	if err := n.put(t.Context(), svc("asks", fmt.Sprintf(", nodePort: %d", first+1))); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a port that was asked for: %v, want EADDRINUSE", err)
+	}
+	if err := n.put(t.Context(), svc("chooses", "")); err != nil {
+		t.Fatal(err)
+	}
+	n.serve("a", 8080)
+	n.serve("b", 8080)
+	for _, svc := range n.list() {
+		if svc.Name != "chooses" {
+			continue
+		}
+		for _, p := range svc.Spec.Ports {
+			if who, err := ask(t, new(net.Dialer).DialContext, "tcp", fmt.Sprintf("127.0.0.1:%d", p.NodePort)); err != nil || p.NodePort <= first+3 {
+				t.Errorf("WL-30 node port %d: %q, %v; %d to %d are taken", p.NodePort, who, err, first+1, first+3)
+			}
+		}
+	}
+}
+
 func TestNetworkPolicy(t *testing.T) {
 	n := newTestNetwork(t, Config{}, twoReplicas+`
 ---

@@ -140,6 +140,25 @@ func (a *Allocator) freePort(protocol corev1.Protocol) (int32, error) {
 	return 0, ErrFull
 }
 
+// Again chooses other node ports for a Service than those which it has been given, but
+// for those that it asked for. The ports that it had stay taken, and are returned, for
+// GiveBack: there are none if it has asked for all it has.
+func (a *Allocator) Again(svc, asked *corev1.Service) (had []int32, err error) {
+	for i := range svc.Spec.Ports {
+		if p := &svc.Spec.Ports[i]; asked.Spec.Ports[i].NodePort == 0 && p.NodePort != 0 {
+			had, p.NodePort = append(had, p.NodePort), 0
+		}
+	}
+	return had, a.dynamic(svc)
+}
+
+// GiveBack says that ports are nobody's again.
+func (a *Allocator) GiveBack(ports []int32) {
+	for _, port := range ports {
+		delete(a.ports, port)
+	}
+}
+
 // Release gives back what a Service has.
 func (a *Allocator) Release(svc *corev1.Service) {
 	if ip, err := netip.ParseAddr(svc.Spec.ClusterIP); err == nil {
