@@ -77,7 +77,7 @@ test-vm: ## Run the tests of cgroups and BPF in virtual machines (needs qemu-sys
 VM_TESTS = ./cgroup/... './runtime=OOMKills/watched|SocketWall|OutsideTraffic|KernelAgrees'
 # Loads and runs every program of the kernel's that is committed. That of arm64 runs
 # fentry and LSM programs since 6.4, which is newer than what older releases have.
-VM_SHORT = './cgroup/bpf=HandOver$$|SpentRecord|Confinement|OOMKillIsAttributed' './cgroup/netwall=Connect|Listen|Counting'
+VM_SHORT = './cgroup/bpf=RES05Quota|SpentRecord|Confinement|OOMKillIsAttributed' './cgroup/netwall=Connect|Listen|Counting'
 
 .PHONY: test-promtool
 test-promtool: ## Check the Prometheus rules of docs/ with promtool (without one: gets it by apt-get)
