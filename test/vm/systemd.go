@@ -23,7 +23,7 @@ Delegate=yes
 RuntimeDirectory=tests
 WorkingDirectory=/run/tests
 Environment=CI=true HOME=/run/tests TMPDIR=/run/tests PATH=/ WASMPOD_TEST_VM=1 WASMPOD_TEST_SYSTEMD=1
-ExecStart=/test00 -test.v -test.timeout=15m -test.run=%s
+ExecStart=/test00 -test.v -test.timeout=10m -test.run=%s
 ExecStopPost=+/init
 StandardOutput=file:/dev/console
 StandardError=file:/dev/console

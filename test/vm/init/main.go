@@ -55,7 +55,7 @@ func run(tests []string) error {
 	failed := 0
 	for i, t := range tests {
 		p, chosen, _ := strings.Cut(t, "=")
-		args := []string{"-test.v", "-test.timeout=15m", "-test.run=" + chosen}
+		args := []string{"-test.v", "-test.timeout=10m", "-test.run=" + chosen}
 		if c, arguments, command := strings.Cut(t, ":"); command {
 			p, chosen, args = c, arguments, strings.Split(arguments, ",")
 		}
