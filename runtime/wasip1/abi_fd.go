@@ -31,6 +31,7 @@ func fdRead(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 		return errno
 	}
 	n, errno := d.file.read(ctx, bufs, d.flags&fdflagNonblock != 0)
+	p.work(ctx, n)
 	if errno == ErrnoAGAIN {
 		d.blocked(pollRead)
 	}
@@ -48,6 +49,7 @@ func fdWrite(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 		return errno
 	}
 	n, errno := d.file.write(ctx, bufs, d.flags&fdflagNonblock != 0)
+	p.work(ctx, n)
 	if errno == ErrnoAGAIN {
 		d.blocked(pollWrite)
 	}
@@ -55,7 +57,7 @@ func fdWrite(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 }
 
 // fd_pread(fd, iovs, iovs_len, offset, nread *u32)
-func fdPread(_ context.Context, p *Process, m memory, a []uint64) Errno {
+func fdPread(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 	d, errno := p.need(a[0], rightFdRead)
 	if errno != 0 {
 		return errno
@@ -67,12 +69,13 @@ func fdPread(_ context.Context, p *Process, m memory, a []uint64) Errno {
 	if a[3] > math.MaxInt64 {
 		return ErrnoINVAL
 	}
-	n, errno := d.file.pread(bufs, int64(a[3]))
+	n, errno := d.file.pread(ctx, bufs, int64(a[3]))
+	p.work(ctx, n)
 	return putCount(res, n, errno)
 }
 
 // fd_pwrite(fd, iovs, iovs_len, offset, nwritten *u32)
-func fdPwrite(_ context.Context, p *Process, m memory, a []uint64) Errno {
+func fdPwrite(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 	d, errno := p.need(a[0], rightFdWrite)
 	if errno != 0 {
 		return errno
@@ -84,7 +87,8 @@ func fdPwrite(_ context.Context, p *Process, m memory, a []uint64) Errno {
 	if a[3] > math.MaxInt64 {
 		return ErrnoINVAL
 	}
-	n, errno := d.file.pwrite(bufs, int64(a[3]))
+	n, errno := d.file.pwrite(ctx, bufs, int64(a[3]))
+	p.work(ctx, n)
 	return putCount(res, n, errno)
 }
 
@@ -119,11 +123,13 @@ func fdRenumber(_ context.Context, p *Process, _ memory, a []uint64) Errno {
 }
 
 // fd_sync(fd) and fd_datasync(fd)
-func fdSync(_ context.Context, p *Process, _ memory, a []uint64) Errno {
+func fdSync(ctx context.Context, p *Process, _ memory, a []uint64) Errno {
 	d, errno := p.fds.get(uint32(a[0]))
 	if errno != 0 {
 		return errno
 	}
+	leave(ctx) // a disk may take long
+	defer enter(ctx)
 	return d.file.sync()
 }
 
@@ -425,6 +431,7 @@ func fdReaddir(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 		n += copy(buf[n:], h[:])
 		n += copy(buf[n:], e.name)
 	}
+	p.work(ctx, pathBytesWorth+4*n)
 	if errno := p.chargeListings(); errno != 0 {
 		return errno
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -178,6 +179,10 @@ func Instantiate(ctx context.Context, r wazero.Runtime) error {
 }
 
 func hostFunction(f function) api.GoModuleFunc {
+	worth := 0
+	if strings.HasPrefix(f.name, "path_") {
+		worth = pathBytesWorth
+	}
 	return func(ctx context.Context, mod api.Module, stack []uint64) {
 		p := processFrom(ctx)
 		if p == nil {
@@ -196,6 +201,9 @@ func hostFunction(f function) api.GoModuleFunc {
 		}
 		if p.exhausted {
 			p.settle(ctx)
+		}
+		if worth > 0 {
+			p.work(ctx, worth)
 		}
 	}
 }

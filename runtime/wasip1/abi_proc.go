@@ -104,9 +104,8 @@ func randomGet(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 		if _, err := io.ReadFull(p.rand, b[:n]); err != nil {
 			return ErrnoIO
 		}
-		if b = b[n:]; len(b) > 0 && ctx.Err() != nil {
-			panic(killed)
-		}
+		b = b[n:]
+		p.work(ctx, n)
 	}
 	return 0
 }

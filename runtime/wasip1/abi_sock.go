@@ -109,6 +109,7 @@ func sockRecv(ctx context.Context, p *Process, m memory, a []uint64) Errno {
 	if errno != 0 {
 		return errno
 	}
+	p.work(ctx, n)
 	put32(res, uint32(n))
 	put16(roflags, truncation(truncated))
 	return 0
@@ -152,6 +153,7 @@ func (p *Process) sendTo(ctx context.Context, m memory, fd, iovs, count, flags, 
 		return ErrnoINVAL
 	}
 	n, errno := s.send(ctx, bufs, to, d.nonblock())
+	p.work(ctx, n)
 	return putCount(res, n, errno)
 }
 

@@ -42,6 +42,53 @@ func enter(ctx context.Context) {
 	}
 }
 
+// A call that moves much is made in pieces of largestPiece. A guest that has its
+// calls do as much as strideBytes are gives others a turn: it comes to no safepoint
+// while the host works for it, and to none before many calls, as its own code is
+// all that is counted.
+const (
+	largestPiece = 1 << 20
+	strideBytes  = 256 << 10
+	// pathBytesWorth is what a call with a path counts for.
+	pathBytesWorth = 8 << 10
+)
+
+// breathe gives others a turn in the middle of a call. It does not return if the
+// guest is to end.
+func breathe(ctx context.Context) {
+	if ctx.Err() != nil {
+		panic(killed)
+	}
+	leave(ctx)
+	enter(ctx)
+}
+
+// work notes that a call has done as much as moving so many bytes is.
+func (p *Process) work(ctx context.Context, bytes int) {
+	if p.worked += bytes; p.worked >= strideBytes {
+		p.worked = 0
+		breathe(ctx)
+	}
+}
+
+// inPieces calls op for parts of bufs until it does less than a part, or fails.
+func inPieces(ctx context.Context, bufs [][]byte, op func(b []byte) (int, error)) (n int, err error) {
+	for _, b := range bufs {
+		for len(b) > 0 {
+			if n >= largestPiece {
+				breathe(ctx)
+			}
+			piece := b[:min(len(b), largestPiece)]
+			m, err := op(piece)
+			if n += max(m, 0); err != nil || m < len(piece) {
+				return n, err
+			}
+			b = b[m:]
+		}
+	}
+	return n, nil
+}
+
 func interrupted(ctx context.Context) <-chan struct{} {
 	if i, ok := ctx.(interruptible); ok {
 		return i.Interrupted()

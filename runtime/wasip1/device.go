@@ -55,11 +55,11 @@ func (d *device) stat() (filestat, Errno) {
 	return st, 0
 }
 
-func (d *device) read(_ context.Context, bufs [][]byte, _ bool) (int, Errno) {
-	return d.pread(bufs, 0)
+func (d *device) read(ctx context.Context, bufs [][]byte, _ bool) (int, Errno) {
+	return d.pread(ctx, bufs, 0)
 }
 
-func (d *device) pread(bufs [][]byte, _ int64) (n int, errno Errno) {
+func (d *device) pread(_ context.Context, bufs [][]byte, _ int64) (n int, errno Errno) {
 	if d.kind == DeviceNull {
 		return 0, 0
 	}
@@ -77,11 +77,11 @@ func (d *device) pread(bufs [][]byte, _ int64) (n int, errno Errno) {
 	return n, 0
 }
 
-func (d *device) write(_ context.Context, bufs [][]byte, _ bool) (int, Errno) {
-	return d.pwrite(bufs, 0)
+func (d *device) write(ctx context.Context, bufs [][]byte, _ bool) (int, Errno) {
+	return d.pwrite(ctx, bufs, 0)
 }
 
-func (d *device) pwrite(bufs [][]byte, _ int64) (n int, errno Errno) {
+func (d *device) pwrite(_ context.Context, bufs [][]byte, _ int64) (n int, errno Errno) {
 	n = total(bufs)
 	if d.kind == DeviceFull && n > 0 {
 		return 0, ErrnoNOSPC

@@ -47,12 +47,12 @@ func (d *openDir) stat() (filestat, Errno) {
 	return st, errno
 }
 
-func (d *openDir) read(context.Context, [][]byte, bool) (int, Errno) { return 0, ErrnoISDIR }
-func (d *openDir) pread([][]byte, int64) (int, Errno)                { return 0, ErrnoISDIR }
-func (d *openDir) pwrite([][]byte, int64) (int, Errno)               { return 0, ErrnoBADF }
-func (d *openDir) seek(int64, uint8) (int64, Errno)                  { return 0, ErrnoBADF }
-func (d *openDir) allocate(int64, int64) Errno                       { return ErrnoBADF }
-func (d *openDir) setSize(int64) Errno                               { return ErrnoBADF }
+func (d *openDir) read(context.Context, [][]byte, bool) (int, Errno)    { return 0, ErrnoISDIR }
+func (d *openDir) pread(context.Context, [][]byte, int64) (int, Errno)  { return 0, ErrnoISDIR }
+func (d *openDir) pwrite(context.Context, [][]byte, int64) (int, Errno) { return 0, ErrnoBADF }
+func (d *openDir) seek(int64, uint8) (int64, Errno)                     { return 0, ErrnoBADF }
+func (d *openDir) allocate(int64, int64) Errno                          { return ErrnoBADF }
+func (d *openDir) setSize(int64) Errno                                  { return ErrnoBADF }
 
 func (d *openDir) sync() Errno {
 	if d.at.fd < 0 {
@@ -117,6 +117,7 @@ type dirReader struct {
 	host    bool // the host has more entries, maybe
 	overlay bool // the overlay has, after last
 	last    string
+	steps   int // since the directory was opened
 }
 
 // entry returns entry number i; ok is false at the end.
@@ -222,6 +223,10 @@ func (d *openDir) rewind() Errno {
 // next reads on: first what the host has, then the mount points that it lacks.
 func (d *openDir) next(ctx context.Context) (e dirent, ok bool, errno Errno) {
 	r := &d.list
+	const entriesAtOnce = 1024
+	if r.steps++; r.steps%entriesAtOnce == 0 {
+		breathe(ctx)
+	}
 	for r.host {
 		if len(r.pending) == 0 {
 			if ctx.Err() != nil {

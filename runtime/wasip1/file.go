@@ -94,8 +94,8 @@ type file interface {
 	// signal. nonblock asks for EAGAIN instead.
 	read(ctx context.Context, bufs [][]byte, nonblock bool) (int, Errno)
 	write(ctx context.Context, bufs [][]byte, nonblock bool) (int, Errno)
-	pread(bufs [][]byte, offset int64) (int, Errno)
-	pwrite(bufs [][]byte, offset int64) (int, Errno)
+	pread(ctx context.Context, bufs [][]byte, offset int64) (int, Errno)
+	pwrite(ctx context.Context, bufs [][]byte, offset int64) (int, Errno)
 	seek(offset int64, whence uint8) (int64, Errno)
 
 	sync() Errno
@@ -119,20 +119,20 @@ type file interface {
 // noFile answers everything in the way of a kind that does not have it.
 type noFile struct{}
 
-func (noFile) read(context.Context, [][]byte, bool) (int, Errno)  { return 0, ErrnoBADF }
-func (noFile) write(context.Context, [][]byte, bool) (int, Errno) { return 0, ErrnoBADF }
-func (noFile) pread([][]byte, int64) (int, Errno)                 { return 0, ErrnoSPIPE }
-func (noFile) pwrite([][]byte, int64) (int, Errno)                { return 0, ErrnoSPIPE }
-func (noFile) seek(int64, uint8) (int64, Errno)                   { return 0, ErrnoSPIPE }
-func (noFile) sync() Errno                                        { return ErrnoINVAL }
-func (noFile) allocate(int64, int64) Errno                        { return ErrnoNODEV }
-func (noFile) setSize(int64) Errno                                { return ErrnoINVAL }
-func (noFile) setTimes(timesUpdate) Errno                         { return ErrnoSuccess }
-func (noFile) setFlags(uint16) Errno                              { return ErrnoSuccess }
-func (noFile) poll(bool) (bool, uint64, bool)                     { return true, 0, false }
-func (noFile) watch(*waker, bool)                                 {}
-func (noFile) unwatch(*waker)                                     {}
-func (noFile) close() Errno                                       { return ErrnoSuccess }
+func (noFile) read(context.Context, [][]byte, bool) (int, Errno)    { return 0, ErrnoBADF }
+func (noFile) write(context.Context, [][]byte, bool) (int, Errno)   { return 0, ErrnoBADF }
+func (noFile) pread(context.Context, [][]byte, int64) (int, Errno)  { return 0, ErrnoSPIPE }
+func (noFile) pwrite(context.Context, [][]byte, int64) (int, Errno) { return 0, ErrnoSPIPE }
+func (noFile) seek(int64, uint8) (int64, Errno)                     { return 0, ErrnoSPIPE }
+func (noFile) sync() Errno                                          { return ErrnoINVAL }
+func (noFile) allocate(int64, int64) Errno                          { return ErrnoNODEV }
+func (noFile) setSize(int64) Errno                                  { return ErrnoINVAL }
+func (noFile) setTimes(timesUpdate) Errno                           { return ErrnoSuccess }
+func (noFile) setFlags(uint16) Errno                                { return ErrnoSuccess }
+func (noFile) poll(bool) (bool, uint64, bool)                       { return true, 0, false }
+func (noFile) watch(*waker, bool)                                   {}
+func (noFile) unwatch(*waker)                                       {}
+func (noFile) close() Errno                                         { return ErrnoSuccess }
 
 func total(bufs [][]byte) int {
 	n := 0

@@ -46,6 +46,7 @@ func (h *hostFile) patient(nonblock bool) bool { return h.f != nil && !nonblock 
 
 // transfer moves bufs with op until one of them is not moved in full.
 func (h *hostFile) transfer(ctx context.Context, bufs [][]byte, op func([]byte) (int, error), nonblock bool) (n int, errno Errno) {
+	var err error
 	if h.patient(nonblock) {
 		h.f.SetDeadline(time.Time{})
 		give := func() { h.f.SetDeadline(time.Unix(1, 0)) }
@@ -64,26 +65,28 @@ func (h *hostFile) transfer(ctx context.Context, bufs [][]byte, op func([]byte) 
 		}
 		leave(ctx)
 		defer enter(ctx)
-	}
-	for _, b := range bufs {
-		if len(b) == 0 {
-			continue
+		for _, b := range bufs {
+			if len(b) == 0 {
+				continue
+			}
+			var m int
+			m, err = op(b)
+			if n += max(m, 0); err != nil || m < len(b) {
+				break
+			}
 		}
-		m, err := op(b)
-		n += max(m, 0)
-		switch {
-		case err == nil && m == len(b):
-			continue
-		case err == nil, err == io.EOF, n > 0:
-			return n, 0
-		case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
-			panic(killed)
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return 0, ErrnoINTR
-		}
-		return 0, toErrno(err)
+	} else {
+		n, err = inPieces(ctx, bufs, op)
 	}
-	return n, 0
+	switch {
+	case err == nil, err == io.EOF, n > 0:
+		return n, 0
+	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
+		panic(killed)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, ErrnoINTR
+	}
+	return 0, toErrno(err)
 }
 
 func (h *hostFile) read(ctx context.Context, bufs [][]byte, nonblock bool) (int, Errno) {
@@ -118,33 +121,28 @@ func (h *hostFile) writeNow(b []byte) (n int, err error) {
 	}
 }
 
-func (h *hostFile) pread(bufs [][]byte, offset int64) (n int, errno Errno) {
-	return h.at(bufs, offset, unix.Pread)
+func (h *hostFile) pread(ctx context.Context, bufs [][]byte, offset int64) (n int, errno Errno) {
+	return h.at(ctx, bufs, offset, unix.Pread)
 }
 
-func (h *hostFile) pwrite(bufs [][]byte, offset int64) (n int, errno Errno) {
-	return h.at(bufs, offset, unix.Pwrite)
+func (h *hostFile) pwrite(ctx context.Context, bufs [][]byte, offset int64) (n int, errno Errno) {
+	return h.at(ctx, bufs, offset, unix.Pwrite)
 }
 
-func (h *hostFile) at(bufs [][]byte, offset int64, op func(int, []byte, int64) (int, error)) (n int, errno Errno) {
+func (h *hostFile) at(ctx context.Context, bufs [][]byte, offset int64, op func(int, []byte, int64) (int, error)) (n int, errno Errno) {
 	if offset < 0 {
 		return 0, ErrnoINVAL
 	}
-	for _, b := range bufs {
-		for len(b) > 0 {
-			m, err := op(h.fd, b, offset)
-			switch {
-			case err == unix.EINTR:
-				continue
-			case err != nil && n > 0:
-				return n, 0
-			case err != nil:
-				return 0, toErrno(err)
-			case m == 0:
-				return n, 0
+	n, err := inPieces(ctx, bufs, func(b []byte) (m int, err error) {
+		for {
+			if m, err = op(h.fd, b, offset); err != unix.EINTR {
+				offset += int64(max(m, 0))
+				return m, err
 			}
-			n, offset, b = n+m, offset+int64(m), b[m:]
 		}
+	})
+	if err != nil && n == 0 {
+		return 0, toErrno(err)
 	}
 	return n, 0
 }

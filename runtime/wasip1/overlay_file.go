@@ -36,25 +36,20 @@ func (f *overlayFile) readAt(p []byte, off int64) (int, error) {
 	return f.n.body.readAt(p, off)
 }
 
-func (f *overlayFile) pread(bufs [][]byte, off int64) (n int, errno Errno) {
-	for _, b := range bufs {
-		if len(b) == 0 {
-			continue
-		}
-		m, err := f.readAt(b, off+int64(n))
-		n += m
-		if err != nil && n == 0 {
-			return 0, toErrno(err)
-		}
-		if m < len(b) {
-			break
-		}
+func (f *overlayFile) pread(ctx context.Context, bufs [][]byte, off int64) (n int, errno Errno) {
+	n, err := inPieces(ctx, bufs, func(b []byte) (int, error) {
+		m, err := f.readAt(b, off)
+		off += int64(max(m, 0))
+		return m, err
+	})
+	if err != nil && n == 0 {
+		return 0, toErrno(err)
 	}
 	return n, 0
 }
 
-func (f *overlayFile) read(_ context.Context, bufs [][]byte, _ bool) (int, Errno) {
-	n, errno := f.pread(bufs, f.at)
+func (f *overlayFile) read(ctx context.Context, bufs [][]byte, _ bool) (int, Errno) {
+	n, errno := f.pread(ctx, bufs, f.at)
 	f.at += int64(n)
 	return n, errno
 }
@@ -92,28 +87,23 @@ func (f *overlayFile) writeAt(ctx context.Context, bufs [][]byte, off int64, atE
 		return 0, off, ErrnoFBIG
 	}
 	errno = f.change(func(b *body) Errno {
-		for _, p := range bufs {
-			if len(p) == 0 {
-				continue
-			}
+		var err error
+		n, err = inPieces(ctx, bufs, func(p []byte) (int, error) {
 			m, at, err := b.writeAt(ctx, f.o, p, off, atEnd)
-			n += m
 			off = at + int64(m)
-			if err != nil && n == 0 {
-				return toErrno(err)
-			}
-			if m < len(p) {
-				break
-			}
+			return m, err
+		})
+		if err != nil && n == 0 {
+			return toErrno(err)
 		}
 		return 0
 	})
 	return n, off, errno
 }
 
-func (f *overlayFile) pwrite(bufs [][]byte, off int64) (int, Errno) {
+func (f *overlayFile) pwrite(ctx context.Context, bufs [][]byte, off int64) (int, Errno) {
 	// pwrite(2) of a file that is opened to append appends, on Linux.
-	n, _, errno := f.writeAt(context.Background(), bufs, off, f.end)
+	n, _, errno := f.writeAt(ctx, bufs, off, f.end)
 	return n, errno
 }
 

@@ -118,8 +118,8 @@ func (p *Process) check(ctx context.Context, q *polling, first bool) (n int, err
 	q.next = never
 	l := q.layout
 	for i, in := 0, q.in; len(in) > 0; i, in = i+1, in[l.size:] {
-		if i%4096 == 4095 && ctx.Err() != nil {
-			panic(killed)
+		if i%4096 == 4095 {
+			breathe(ctx)
 		}
 		kind := in[8]
 		var e pollEvent

@@ -110,6 +110,7 @@ type Process struct {
 	exhausted    bool  // the guest is to end, as hold was false
 
 	// Reused from call to call, so that the common ones do not allocate.
+	worked  int // since others last had a turn, see work
 	walk    walk
 	iovecs  [][]byte
 	watched []watched

@@ -83,7 +83,7 @@ func (f *File) ID() FileID { return f.id }
 
 // ReadAt implements io.ReaderAt.
 func (f *File) ReadAt(b []byte, off int64) (int, error) {
-	n, errno := f.f.pread([][]byte{b}, off)
+	n, errno := f.f.pread(context.Background(), [][]byte{b}, off)
 	switch {
 	case errno != 0:
 		return n, errno

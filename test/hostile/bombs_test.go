@@ -206,7 +206,7 @@ var bombs = []bomb{
 	{name: "files made and removed", args: []string{"churn"}},
 	{name: "rename races", args: []string{"mutate"}, volume: true, copies: 3},
 	{name: "poll storm", args: []string{"poll"}},
-	{name: "random_get of 32 MiB", args: []string{"random", "32"}},
+	{name: "random_get of 32 MiB", args: []string{"random", "32"}, copies: 4},
 	{name: "directory of 100,000", args: []string{"readdir", "100000"}, want: exits}, // its own layer of the root is in its memory
 	{name: "directory of 100,000 in a volume", args: []string{"readdir", "100000"}, volume: true},
 	{name: "termination message of 256 MiB", args: []string{"termlog", "256"}, want: exits},
