@@ -274,6 +274,55 @@ func TestHandOverMoves(t *testing.T) {
 	})
 }
 
+// What somebody else had the thread do in a stint is the host's once the guest says so,
+// and the sum stays what it is.
+func TestGiveBack(t *testing.T) {
+	a := Open(Config{Containers: 4, NoTick: true})
+	defer a.Close()
+	if a.Mechanism() == ThreadClock {
+		missing(t, a.Missing()[0])
+	}
+	c := open(t, a, 0)
+	defer c.Close()
+	const ran, keep = 10 * time.Millisecond, time.Millisecond // the time is told, and does not pass
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		for {
+			s := begin(c)
+			flush(a)
+			own, host, since := c.Usage().CPU, a.Host().CPU, Now()
+			now := since + int64(ran)
+			few := s.GiveBack(now, since, int64(keep), 5)
+			given := time.Duration(s.GiveBack(now, since, int64(keep), int64(time.Second)))
+			switched := s.thread.event.Load() > since
+			s.Check(now)
+			flush(a)
+			own, host = c.Usage().CPU-own, a.Host().CPU-host
+			s.End(now)
+			if switched {
+				continue // the kernel has taken the thread off its processor meanwhile
+			}
+			if few != 5 || given != ran-keep {
+				t.Errorf("given back %d and %v, want 5 and %v", few, given, ran-keep)
+			}
+			// The thread may have done something in between.
+			if extra := own + host - ran; own+time.Duration(few)-keep > time.Millisecond || host != given+time.Duration(few) || extra < 0 || extra > time.Millisecond {
+				t.Errorf("the container pays for %v and the host for %v, of %v", own, host, ran)
+			}
+			break
+		}
+		s := begin(c)
+		now := Now()
+		s.End(now)
+		if s.GiveBack(now, now-int64(time.Second), 0, 1) != 0 {
+			t.Error("given back after the end")
+		}
+	}()
+	<-done
+}
+
 func TestRES05Quota(t *testing.T) {
 	mechanisms(t, func(t *testing.T, openWith func(*testing.T, Config) *Accounting) {
 		a := openWith(t, Config{Containers: 4})

@@ -91,16 +91,16 @@ func (a *Accounting) startResting(r *rester) {
 		t := time.NewTicker(lookEvery)
 		defer t.Stop()
 		for {
+			if err := a.look(r, nanotime()); err != nil {
+				a.mu.Lock()
+				a.missing = append(a.missing, err)
+				a.mu.Unlock()
+				return
+			}
 			select {
 			case <-r.stop:
 				return
 			case <-t.C:
-				if err := a.look(r, nanotime()); err != nil {
-					a.mu.Lock()
-					a.missing = append(a.missing, err)
-					a.mu.Unlock()
-					return
-				}
 			}
 		}
 	})

@@ -33,6 +33,7 @@ func (c *switchCounter) busiest() (uint64, error) {
 	last, first := c.all, !c.begun
 	c.all, c.begun = all, true
 	if first {
+		c.each, _ = c.counts() // else they are known later
 		return 0, nil
 	}
 	if all -= last; all < calmSwitches*uint64(lookEvery.Seconds())/2 {

@@ -456,6 +456,31 @@ func (s *Stint) Check(now int64) (spent bool) {
 	return s.account.Spent()
 }
 
+// GiveBack has the host pay for what the thread has run since then, all but so much of it
+// and at most so much (ns): for a caller who knows that Go had the thread run something else
+// in a stint that is under way. It returns what that is: 0 if the stint has begun later,
+// or is not under way on this thread any more, or there is no program. What ran before the
+// thread was last switched in stays charged.
+func (s *Stint) GiveBack(now, since, keep, most int64) (given int64) {
+	t := s.thread
+	if t == nil || s.accounting.clocked.Load() {
+		return 0
+	}
+	procPin()
+	if s.under(t) {
+		now, since = now+s.behind, since+s.behind
+		given = min(now-max(t.event.Load(), since)-keep, most)
+		if given > 0 {
+			t.claim(now)
+			// The sum of all cells is what counts for the program, and stays as it is.
+			t.claimed[t.cell()] -= given
+			t.claimed[0] += given
+		}
+	}
+	procUnpin()
+	return max(given, 0)
+}
+
 // Spent says whether the container's budget was spent when it was last charged, or
 // that of its group: two loads, and one more for each member of a group.
 func (c *Account) Spent() bool {

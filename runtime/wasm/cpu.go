@@ -28,7 +28,21 @@ type CPUStint interface {
 	HandOver(next any, now int64) (spent bool)
 	// Check charges what has run since Begin and says whether the account is spent.
 	Check(now int64) (spent bool)
+	// GiveBack takes back what Check is about to charge for what the thread has run since
+	// then, all but keep of it and no more than most (ns). It returns how much that is.
+	GiveBack(now, since, keep, most int64) (given int64)
 }
+
+const (
+	// longStretch is so long after one safepoint that a guest should have come to the
+	// next one.
+	longStretch = 4 * interval
+	// ownStretch is what it pays for in such a case.
+	ownStretch = 2 * interval
+	// mostDisowned is the share of its time that a guest does not pay for in such cases:
+	// it could also have been in a host call that took so long.
+	mostDisowned = 100
+)
 
 // Now is a monotonic clock in nanoseconds.
 func Now() int64 { return clock() }
@@ -59,6 +73,24 @@ func (t *turn) changeStint(next *turn, now int64) {
 	t.endStint(now)
 	next.beginStint(now)
 	next.exhausted = next.spent()
+}
+
+// disown has the guest not pay for what Go's collector did on its thread since the last
+// safepoint. Go may take a guest off its thread where the code calls into Go, as at a
+// safepoint, have the collector run there for milliseconds, and only then let the guest go
+// on: nobody can tell from the thread, but safepoints are not that far apart. It
+// says whether it was so.
+func (t *turn) disown(now int64) bool {
+	if t.stint == nil || !t.s.collection.underway(now) {
+		return false
+	}
+	most := (t.used.Load()+now-t.began)/mostDisowned - t.disowned
+	if most <= 0 {
+		return false
+	}
+	given := t.stint.GiveBack(now, t.resumed, int64(ownStretch), most)
+	t.disowned += given
+	return given > 0
 }
 
 func (t *turn) spent() bool { return t.account != nil && t.account.Spent() }

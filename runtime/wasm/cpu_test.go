@@ -24,6 +24,7 @@ type fakeCPU struct {
 	waits   atomic.Int32
 	stopped atomic.Int32
 	onCheck func(n int32)
+	given   func(now, since, keep, most int64) int64
 }
 
 func (f *fakeCPU) spend(d time.Duration) { t := time.Now().Add(d); f.until.Store(&t) }
@@ -82,6 +83,16 @@ func (s *fakeStint) Check(int64) bool {
 		s.onCheck(n)
 	}
 	return s.Spent()
+}
+
+func (s *fakeStint) GiveBack(now, since, keep, most int64) int64 {
+	if !s.under {
+		s.t.Error("given back without a stint")
+	}
+	if s.given == nil {
+		return 0
+	}
+	return s.given(now, since, keep, most)
 }
 
 func startCPU(t *testing.T, e *wasm.Engine, m *wasm.Module, cpu wasm.CPUAccount, call callFunc) *wasm.Instance {
@@ -225,4 +236,56 @@ func TestStintsEnd(t *testing.T) {
 	if n := cpu.running.Load(); n != 0 {
 		t.Errorf("%d stints are under way", n)
 	}
+}
+
+// A guest does not pay for what the collector did on its thread, as far as that is known,
+// and as far as host calls could hide behind it.
+func TestDisowned(t *testing.T) {
+	const keep, ran = 500 * time.Microsecond, time.Second
+	type call struct{ lasted, keep, most time.Duration }
+	var calls []call
+	var give time.Duration
+	cpu := &fakeCPU{t: t, given: func(now, since, keep, most int64) int64 {
+		calls = append(calls, call{time.Duration(now - since), time.Duration(keep), time.Duration(most)})
+		return int64(give)
+	}}
+	e := newEngine(t, wasm.Config{Slots: 2})
+	e.Mark(false)
+	h := e.NewCharged(cpu)
+	h.Take()
+	if h.Stretch(ran, 10*time.Millisecond); len(calls) > 0 {
+		t.Error("without a collection")
+	}
+	h.Leave()
+	e.Marked(true)
+	synctest.Test(t, func(t *testing.T) { // the clock stands still
+		h := e.NewCharged(cpu)
+		h.Take()
+		defer h.Leave()
+		if h.Stretch(ran, 900*time.Microsecond); len(calls) > 0 {
+			t.Error("though it was not too long")
+		}
+		if h.Stretch(0, 10*time.Millisecond); len(calls) > 0 {
+			t.Error("though it has not run yet")
+		}
+		step := func(most time.Duration) {
+			t.Helper()
+			calls = nil
+			shorter := h.Stretch(ran, 10*time.Millisecond)
+			if want := (call{10 * time.Millisecond, keep, most}); len(calls) != 1 || calls[0] != want {
+				t.Fatalf("%+v, want %+v", calls, want)
+			}
+			if shorter != (give == 0) {
+				t.Errorf("%v were not the guest's, and safepoints are to come sooner: %v", give, shorter)
+			}
+		}
+		step(10 * time.Millisecond)
+		give = 8 * time.Millisecond
+		step(10 * time.Millisecond)
+		step(2 * time.Millisecond)
+		calls = nil
+		if h.Stretch(ran, 10*time.Millisecond); len(calls) > 0 {
+			t.Errorf("%+v: more than a hundredth of what it has run", calls)
+		}
+	})
 }

@@ -71,6 +71,28 @@ func Compete(slots int, length, each time.Duration, shares ...int64) []time.Dura
 	return used
 }
 
+// Stretch has the holder come to a safepoint so long after the last one, having run for so
+// long before. It returns whether the time between safepoints is to become shorter.
+func (h Holder) Stretch(ran, lasted time.Duration) (shorter bool) {
+	h.t.used.Store(int64(ran))
+	const budget = 10_000
+	h.t.budget = budget
+	h.t.began = clock()
+	h.t.resumed = h.t.began - int64(lasted)
+	h.t.safepoint()
+	return h.t.budget < budget
+}
+
+// NewCharged is NewHolder, with an account.
+func (e *Engine) NewCharged(cpu CPUAccount) Holder {
+	h := e.NewHolder()
+	h.t.charged(cpu, nil)
+	return h
+}
+
+// Leave gives the slot back.
+func (h Holder) Leave() { h.t.leave() }
+
 // Berths is how many coroutines there are for guests to sleep in.
 func (e *Engine) Berths() int {
 	e.scheduler.mu.Lock()

@@ -117,6 +117,7 @@ type turn struct {
 	timer   *time.Timer
 	// exhausted is what the account said when the guest last got its slot.
 	exhausted bool
+	disowned  int64 // nanoseconds that it had the thread and does not pay for
 }
 
 func (s *scheduler) newTurn(shares int64) *turn {
@@ -349,7 +350,9 @@ func (t *turn) safepoint() bool {
 	t.breakPromise()
 	now := clock()
 	if t.resumed != 0 {
-		t.adapt(time.Duration(now - t.resumed))
+		if lasted := time.Duration(now - t.resumed); lasted < longStretch || !t.disown(now) {
+			t.adapt(lasted)
+		}
 	}
 	if t.stint != nil && t.stint.Check(now) {
 		if !t.throttle() {

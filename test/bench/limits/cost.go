@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/wasmpod/wasmpod/cgroup"
 	"github.com/wasmpod/wasmpod/cgroup/bpf"
 	"github.com/wasmpod/wasmpod/runtime/wasm"
 )
@@ -113,4 +116,97 @@ func switchesWith(m bpf.Mechanism, length, between time.Duration) error {
 	}
 	fmt.Printf("%-16s two guests wake each other, after %v of work each: %.0f ns a round trip without accounts, %.0f ns with, %+.1f %%\n", m, between, median(results[0]), median(results[1]), 100*(median(ratios)-1))
 	return nil
+}
+
+// collections is how far a guest overdraws its budget while Go collects garbage all the
+// time, with and without its giving back what the collector ran on its thread.
+func collections(m bpf.Mechanism, length time.Duration) error {
+	if m == bpf.ThreadClock {
+		return nil // has nothing of this
+	}
+	ctx := context.Background()
+	stop := make(chan struct{})
+	var garbage sync.WaitGroup
+	defer garbage.Wait()
+	defer close(stop)
+	garbage.Go(func() {
+		kept := make([]*[8]*byte, 1<<19) // that takes the collector some ms to look at
+		for i := 0; ; i++ {
+			kept[i%len(kept)] = new([8]*byte)
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if i%(1<<14) == 0 {
+				runtime.Gosched()
+			}
+		}
+	})
+	const rounds = 5
+	var late [2][]time.Duration
+	var given [2]time.Duration
+	for range rounds {
+		for k := range 2 {
+			n, err := openNode(ctx, m)
+			if err != nil {
+				return err
+			}
+			if n.cpu.Mechanism() != m {
+				return n.close(ctx)
+			}
+			opened, err := n.cpu.NewAccount(cgroup.NewBandwidth(500))
+			if err != nil {
+				return errors.Join(err, n.close(ctx))
+			}
+			a := &givingAccount{account: account{Account: opened, limited: true, spent: make(chan struct{}, 1)}, gives: k == 1}
+			module, err := n.engine.Compile(ctx, "spin", func() ([]byte, error) { return spin, nil })
+			if err != nil {
+				return errors.Join(err, n.close(ctx))
+			}
+			n.modules = append(n.modules, module)
+			if _, err := n.engine.Start(ctx, module, wasm.InstanceConfig{CPU: a}); err != nil {
+				return errors.Join(err, n.close(ctx))
+			}
+			time.Sleep(length)
+			if err := n.close(ctx); err != nil {
+				return err
+			}
+			late[k] = append(late[k], a.late...)
+			given[k] += a.given
+		}
+	}
+	for k, what := range []string{"it pays for all", "it gives back"} {
+		slices.Sort(late[k])
+		if len(late[k]) == 0 {
+			return errors.New("no budget was spent")
+		}
+		fmt.Printf("%-16s a guest at 500m beside collections, %s: past the budget p50 %v p99 %v max %v (%d); given back %v of %v\n", m, what,
+			late[k][len(late[k])/2], late[k][len(late[k])*99/100], late[k][len(late[k])-1], len(late[k]), given[k], rounds*length/2)
+	}
+	return nil
+}
+
+// givingAccount is of stints that give back what is not theirs only if told so.
+type givingAccount struct {
+	account
+	gives bool
+	given time.Duration
+}
+
+func (a *givingAccount) Stint() wasm.CPUStint {
+	return &givingStint{stint: stint{Stint: a.Account.Stint(clockOffset), account: &a.account}, to: a}
+}
+
+type givingStint struct {
+	stint
+	to *givingAccount
+}
+
+func (s *givingStint) GiveBack(now, since, keep, most int64) (given int64) {
+	if s.to.gives {
+		given = s.Stint.GiveBack(now, since, keep, most)
+		s.to.given += time.Duration(given)
+	}
+	return given
 }

@@ -24,7 +24,7 @@ import (
 
 func main() {
 	length := flag.Duration("time", 2*time.Second, "of each measurement")
-	only := flag.String("only", "", "measure only this: tables (of package bpf alone), guests, crowd, memory, resource, overhead, or of that only calls, wake, switches, rivals")
+	only := flag.String("only", "", "measure only this: tables (of package bpf alone), guests, collections, crowd, memory, resource, overhead, or of that only calls, wake, switches, rivals")
 	mechanism := flag.String("mechanism", "", "measure only this: tp_btf, clock")
 	native := flag.Duration("switches", 0, "switch contexts for this long, and print how many nanoseconds each took")
 	flag.Parse()
@@ -63,7 +63,7 @@ func run(only, mechanism string, length time.Duration) error {
 		name    string
 		measure func(time.Duration) error
 	}{
-		{"tables", tables}, {"guests", both(guests, kinds)}, {"crowd", both(crowd)}, {"crowd", contrast}, {"memory", memory}, {"resource", resource}, {"overhead calls", both(hostCalls)}, {"overhead wake", both(switches)}, {"overhead switches", overhead}, {"overhead rivals", rivals},
+		{"tables", tables}, {"guests", both(guests, kinds)}, {"collections", both(collections)}, {"crowd", both(crowd)}, {"crowd", contrast}, {"memory", memory}, {"resource", resource}, {"overhead calls", both(hostCalls)}, {"overhead wake", both(switches)}, {"overhead switches", overhead}, {"overhead rivals", rivals},
 	} {
 		if only == "" || slices.Contains(strings.Fields(part.name), only) {
 			if err := part.measure(length); err != nil {
