@@ -63,6 +63,7 @@ func (b *Budget) Set(w Bandwidth, now, used int64) {
 	b.bandwidth = w
 	b.refill = now + int64(w.Period)
 	b.limit = used + left + int64(w.Quota)
+	b.counted = false // it is another period
 	if w.Quota <= 0 {
 		b.Unthrottle(now)
 	}

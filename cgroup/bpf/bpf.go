@@ -337,6 +337,9 @@ func (c *Account) Wait(waiting bool) time.Duration {
 	}
 	if waiting {
 		c.budget.Throttle(now)
+		if c.group != nil { // that does not hold it back, or not alone
+			c.group.unwait(c)
+		}
 	}
 	return time.Duration(max(c.budget.Refill()-now, 1))
 }
@@ -356,10 +359,8 @@ func (c *Account) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.budget.Unthrottle(nanotime())
-	if g := c.group; g != nil {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.stop(c)
+	if c.group != nil {
+		c.group.unwait(c)
 	}
 }
 

@@ -99,7 +99,14 @@ func (g *Group) wait(c *Account, now int64, waiting bool) time.Duration {
 	return time.Duration(max(g.budget.Refill()-now, 1))
 }
 
-// stop notes that an account does not wait any more. g.mu is held.
+// unwait notes that an account does not wait for the group any more.
+func (g *Group) unwait(c *Account) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stop(c)
+}
+
+// stop is unwait. g.mu is held.
 func (g *Group) stop(c *Account) {
 	if delete(g.waiting, c); len(g.waiting) == 0 {
 		g.budget.Unthrottle(nanotime())
