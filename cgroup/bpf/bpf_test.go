@@ -291,26 +291,26 @@ func TestGiveBack(t *testing.T) {
 		runtime.LockOSThread()
 		for {
 			s := begin(c)
-			flush(a)
-			own, host, since := c.Usage().CPU, a.Host().CPU, Now()
+			cells := &s.thread.claimed
+			since, before := s.thread.since, *cells
 			now := since + int64(ran)
 			few := s.GiveBack(now, since, int64(keep), 5)
-			given := time.Duration(s.GiveBack(now, since, int64(keep), int64(time.Second)))
-			switched := s.thread.event.Load() > since
-			s.Check(now)
-			flush(a)
-			own, host = c.Usage().CPU-own, a.Host().CPU-host
-			s.End(now)
-			if switched {
+			given := s.GiveBack(now, since, int64(keep), int64(time.Second))
+			after := *cells
+			if s.thread.event.Load() > since {
+				s.End(now)
 				continue // the kernel has taken the thread off its processor meanwhile
 			}
-			if few != 5 || given != ran-keep {
-				t.Errorf("given back %d and %v, want 5 and %v", few, given, ran-keep)
+			if few != 5 || given != int64(ran-keep) {
+				t.Errorf("given back %d and %d, want 5 and %d", few, given, ran-keep)
 			}
-			// The thread may have done something in between.
-			if extra := own + host - ran; own+time.Duration(few)-keep > time.Millisecond || host != given+time.Duration(few) || extra < 0 || extra > time.Millisecond {
-				t.Errorf("the container pays for %v and the host for %v, of %v", own, host, ran)
+			if own, host := after[s.cell]-before[s.cell], after[0]-before[0]; host != given+few || own != int64(ran)-host {
+				t.Errorf("the container is charged %d, the host %d, of %d", own, host, ran)
 			}
+			if before := c.Usage().CPU; s.Check(now) || c.Usage().CPU-before > keep+2*short {
+				t.Errorf("the container pays for %v", c.Usage().CPU-before)
+			}
+			s.End(now)
 			break
 		}
 		s := begin(c)
