@@ -32,7 +32,8 @@ type rival struct {
 }
 
 // rivals compares workloads that switch contexts all the time, and do what they do it
-// for, with and without the program at sched_switch, which does not rest.
+// for, with and without the program at sched_switch, which does not rest; and, where they
+// switch so often that it does if it may, with that.
 func rivals(length time.Duration) error {
 	errs := []error{rivalWith(length, perfBench("pipe", true)), rivalWith(length, perfBench("messaging", false, "-g", "1"))}
 	redis, stop, err := redis()
@@ -58,13 +59,21 @@ func rivalWith(length time.Duration, r rival) error {
 		return fmt.Errorf("%s: %w", r.name, err)
 	}
 	n = max(1, int(float64(n)*(length/10).Seconds()/took.Seconds()))
-	var off, on, ratios, rates []float64
-	measure := func(cfg *bpf.Config) (float64, error) {
+	var rates []float64
+	measure := func(cfg *bpf.Config) (each float64, err error) {
 		if cfg != nil {
 			a := bpf.Open(*cfg)
 			defer a.Close()
 			if a.Mechanism() == bpf.ThreadClock {
 				return 0, fmt.Errorf("%w: %w", errors.ErrUnsupported, a.Missing()[0])
+			}
+			for began := time.Now(); cfg.Rest && !a.Resting(); {
+				if time.Since(began) > 4*time.Second {
+					return 0, errDoesNotRest
+				}
+				if _, _, err := r.run(n); err != nil {
+					return 0, fmt.Errorf("%s: %w", r.name, err)
+				}
 			}
 		}
 		took, switches, err := r.run(n)
@@ -76,33 +85,37 @@ func rivalWith(length time.Duration, r rival) error {
 		}
 		return float64(took) / float64(n), nil
 	}
-	for i := range pairs {
-		var with, without float64
-		first, second := &without, &with // and the other way round: a drift favours nobody
-		if i%2 == 1 {
-			first, second = second, first
+	for _, v := range []variant{{"sched_switch", &bpf.Config{NoTick: true}, false}, {"once it rests", &bpf.Config{NoTick: true, Rest: true}, false}} {
+		var with, without, ratios []float64
+		for i := range pairs {
+			var ns [2]float64 // off and on
+			order := []int{0, 1}
+			if i%2 == 1 { // a drift favours nobody
+				order = []int{1, 0}
+			}
+			for _, k := range order {
+				ns[k], err = measure([]*bpf.Config{nil, v.cfg}[k])
+				switch {
+				case errors.Is(err, errors.ErrUnsupported):
+					fmt.Println("overhead         skipped:", err)
+					return nil
+				case errors.Is(err, errDoesNotRest):
+					fmt.Printf("%-16s %-45s %v\n", "overhead", r.name, err)
+					return nil
+				case err != nil:
+					return err
+				}
+			}
+			without, with, ratios = append(without, ns[0]), append(with, ns[1]), append(ratios, ns[1]/ns[0])
 		}
-		for _, to := range []*float64{first, second} {
-			var cfg *bpf.Config
-			if to == &with {
-				cfg = &bpf.Config{NoTick: true}
-			}
-			*to, err = measure(cfg)
-			if errors.Is(err, errors.ErrUnsupported) {
-				fmt.Println("overhead         skipped:", err)
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-		}
-		off, on, ratios = append(off, without), append(on, with), append(ratios, with/without)
+		slices.Sort(ratios)
+		fmt.Printf("%-16s %-45s %7.2f µs each, %.0f switches/s; with %s %7.2f µs, %+.1f %% (median of %d pairs, quartiles %+.1f and %+.1f)\n", "overhead", r.name,
+			median(without)/1e3, median(rates), v.name, median(with)/1e3, 100*(median(ratios)-1), pairs, 100*(ratios[pairs/4]-1), 100*(ratios[pairs*3/4]-1))
 	}
-	slices.Sort(ratios)
-	fmt.Printf("%-16s %-45s %8.2f µs each, %7.0f switches/s; with sched_switch %8.2f µs, %+.1f %% (median of %d pairs, quartiles %+.1f and %+.1f)\n", "overhead", r.name,
-		median(off)/1e3, median(rates), median(on)/1e3, 100*(median(ratios)-1), pairs, 100*(ratios[pairs/4]-1), 100*(ratios[pairs*3/4]-1))
 	return nil
 }
+
+var errDoesNotRest = errors.New("switches too seldom for the program to rest")
 
 // onFirst runs a process on the first processor only, if told so, and returns what it
 // said and what it has used, together with its children.
