@@ -116,7 +116,7 @@ func runCommand(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 10 * time.Second // for what it has left behind
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
@@ -124,6 +124,9 @@ func runCommand(t *testing.T, cmd *exec.Cmd) result {
 	}
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
+
+// patience is for one script: only one that hangs takes as long.
+const patience = 5 * time.Minute
 
 var corpora = []string{"testdata/shell.txt", "testdata/edge.txt", "testdata/applets.txt"}
 
@@ -165,7 +168,7 @@ func eachCase(t *testing.T, native bool, run func(context.Context, *testing.T, t
 			}
 			t.Run(c.name(), func(t *testing.T) {
 				t.Parallel()
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				c.check(t, run(ctx, t, c))
 			})
@@ -190,7 +193,7 @@ func TestOracle(t *testing.T) {
 				continue
 			}
 			t.Run(c.name(), func(t *testing.T) {
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				cmd := exec.CommandContext(ctx, oracle, "sh", "-c", c.script)
 				cmd.Dir = t.TempDir()
