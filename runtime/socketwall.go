@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -38,7 +37,7 @@ const maxHostPolicies = 64
 // it. A nil one is none. It is safe for concurrent use.
 type socketWall struct {
 	required bool
-	group    func() (dir string, leave func() error, err error)
+	group    func() (socketGroup, error)
 	log      *slog.Logger
 
 	once   sync.Once
@@ -50,9 +49,16 @@ type socketWall struct {
 	found atomic.Pointer[Check] // once it was opened, or could not be
 }
 
+// socketGroup is a control group in which the sockets of this process are to be opened.
+type socketGroup struct {
+	dir   string
+	enter func() error // moves the process there
+	leave func() error // moves it back, and removes the group
+}
+
 // newSocketWall returns the wall that cfg asks for; nil if it asks for none.
 func newSocketWall(cfg Config, around *wall) (*socketWall, error) {
-	s := &socketWall{log: cfg.Log, group: func() (string, func() error, error) { return socketGroup(cfg, around, os.Getpid()) }}
+	s := &socketWall{log: cfg.Log, group: func() (socketGroup, error) { return newSocketGroup(cfg, around) }}
 	switch cfg.EgressWall {
 	case "", WallOff:
 		return nil, nil
@@ -72,10 +78,19 @@ func newSocketWall(cfg Config, around *wall) (*socketWall, error) {
 // programs to it.
 func (s *socketWall) open() *netwall.Wall {
 	s.once.Do(func() {
-		dir, leave, err := s.group()
+		group, err := s.group()
 		if err == nil {
-			if s.kernel, err = netwall.Open(dir); err != nil {
-				err = errors.Join(err, leave())
+			// While the kernel waits until it may move the process, it can load programs.
+			entered := make(chan error, 1)
+			go func() { entered <- group.enter() }()
+			kernel, failed := netwall.Open(group.dir)
+			if err = errors.Join(failed, <-entered); err == nil {
+				s.kernel = kernel
+			} else {
+				if kernel != nil {
+					err = errors.Join(err, kernel.Close())
+				}
+				err = errors.Join(err, group.leave())
 			}
 		}
 		c := egressWallCheck(err)
@@ -84,8 +99,8 @@ func (s *socketWall) open() *netwall.Wall {
 			s.log.Info("the kernel does not check the sockets of pods: policy is enforced by wasmpod alone", "error", err)
 			return
 		}
-		s.leave = leave
-		s.log.Info("the kernel checks the sockets of pods", "group", dir)
+		s.leave = group.leave
+		s.log.Info("the kernel checks the sockets of pods", "group", group.dir)
 	})
 	return s.kernel
 }
@@ -275,13 +290,13 @@ func checkSocketWall(cfg Config) Check {
 	if cfg.EgressWall == "" || cfg.EgressWall == WallOff {
 		return (*socketWall)(nil).check()
 	}
-	dir, leave, err := socketGroup(Config{DataDir: cfg.DataDir, Log: slog.New(slog.DiscardHandler)}, nil, 0)
+	group, err := newSocketGroup(Config{DataDir: cfg.DataDir, Log: slog.New(slog.DiscardHandler)}, nil)
 	if err == nil {
 		var w *netwall.Wall
-		if w, err = netwall.Open(dir); err == nil {
+		if w, err = netwall.Open(group.dir); err == nil {
 			err = w.Close()
 		}
-		err = errors.Join(err, leave())
+		err = errors.Join(err, group.leave())
 	}
 	return egressWallCheck(err)
 }

@@ -1,22 +1,24 @@
 package runtime
 
 import (
+	"os"
 	"path/filepath"
 
 	"github.com/wasmpod/wasmpod/cgroup/cgroupfs"
 )
 
-// socketGroup is a v2 group of our own with a process in it: that of the wall
-// around it, or one that is made for the purpose and removed by leave. PID 0 is none.
-func socketGroup(cfg Config, around *wall, pid int) (dir string, leave func() error, err error) {
+// newSocketGroup returns a v2 group of our own: that of the wall around this process,
+// or one that is made for the purpose.
+func newSocketGroup(cfg Config, around *wall) (socketGroup, error) {
 	if around != nil && around.Unified() != "" {
-		return around.Unified(), func() error { return nil }, nil
+		nothing := func() error { return nil }
+		return socketGroup{dir: around.Unified(), enter: nothing, leave: nothing}, nil
 	}
 	m, err := cgroupfs.Open(cgroupfs.Config{
-		Parent: cgroupfs.Auto, State: filepath.Join(cfg.DataDir, "cgroups"), PID: pid, Bare: true, Log: cfg.Log,
+		Parent: cgroupfs.Auto, State: filepath.Join(cfg.DataDir, "cgroups"), Bare: true, Log: cfg.Log,
 	})
 	if err != nil {
-		return "", nil, err
+		return socketGroup{}, err
 	}
-	return m.Unified(), m.Close, nil
+	return socketGroup{dir: m.Unified(), enter: func() error { return m.Enter(os.Getpid()) }, leave: m.Close}, nil
 }

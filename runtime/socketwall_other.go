@@ -4,6 +4,6 @@ package runtime
 
 import "github.com/wasmpod/wasmpod/cgroup/netwall"
 
-func socketGroup(Config, *wall, int) (dir string, leave func() error, err error) {
-	return "", nil, netwall.ErrNotSupported
+func newSocketGroup(Config, *wall) (socketGroup, error) {
+	return socketGroup{}, netwall.ErrNotSupported
 }

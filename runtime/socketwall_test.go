@@ -382,7 +382,7 @@ func TestSocketWallOption(t *testing.T) {
 		t.Error("maybe is no value")
 	}
 	// A host that cannot: auto goes on, and required does not.
-	cannot := func() (string, func() error, error) { return "", nil, syscall.EPERM }
+	cannot := func() (socketGroup, error) { return socketGroup{}, syscall.EPERM }
 	s := &socketWall{log: log, group: cannot}
 	g := s.newGuard(log, egress.Policy{})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -446,4 +446,27 @@ func BenchmarkDialOutside(b *testing.B) {
 			})
 		}
 	}
+}
+
+// What the first socket of a process waits for, and its end: -benchtime 1x, as the
+// kernel waits longer when it has not moved a process for a while.
+func BenchmarkSocketWallOpen(b *testing.B) {
+	var opened, closed time.Duration
+	for b.Loop() {
+		s, err := newSocketWall(Config{DataDir: b.TempDir(), EgressWall: WallAuto, Log: slog.New(slog.DiscardHandler)}, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		if s.open() == nil {
+			b.Skip(s.err)
+		}
+		had := time.Now()
+		if err := s.close(); err != nil {
+			b.Fatal(err)
+		}
+		opened, closed = opened+had.Sub(began), closed+time.Since(had)
+	}
+	b.ReportMetric(float64(opened.Microseconds())/float64(b.N), "µs-open")
+	b.ReportMetric(float64(closed.Microseconds())/float64(b.N), "µs-close")
 }

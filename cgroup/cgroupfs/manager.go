@@ -157,6 +157,19 @@ func explain(err error, parent string) error {
 	return err
 }
 
+// Enter moves a process into the group of one that was opened with [Config.Bare] and
+// without a process. The kernel waits for all processors before it does that: some
+// 10 ms, in which the process starts no thread.
+func (m *Manager) Enter(pid int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return os.ErrClosed
+	}
+	m.pid = pid
+	return explain(m.enter(pid), m.parent)
+}
+
 // enter moves the process, if there is one, and remembers where it was.
 func (m *Manager) enter(pid int) error {
 	if pid == 0 {
