@@ -55,7 +55,7 @@ func hostWait(size uint32) api.GoModuleFunc {
 	const notEqual, timedOut = 1, 2
 	return func(ctx context.Context, mod api.Module, stack []uint64) {
 		address, expected, timeout := uint64(uint32(stack[0]))+uint64(uint32(stack[3])), stack[1], int64(stack[2])
-		if address > 1<<32-8 || address%uint64(size) != 0 {
+		if address > 1<<32-uint64(size) || address%uint64(size) != 0 {
 			panic(errWaitBounds)
 		}
 		var value uint64

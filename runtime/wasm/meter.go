@@ -50,6 +50,9 @@ const (
 	elementBytes = 8
 	globalBytes  = 96
 	fewGlobals   = 256
+	// segmentBytes is what a segment of data or elements takes besides, beyond as
+	// many as that.
+	segmentBytes = 24
 	// referenceBytes is what a reference to a function takes. wazero makes one for
 	// each element of a segment when it instantiates a module, and keeps them all.
 	referenceBytes = 32
@@ -85,7 +88,9 @@ func declaredOutside(code wazero.CompiledModule) (bytes int64) {
 	}
 	_, globals := section("GlobalSection")
 	bytes = max(0, int64(globals)-fewGlobals) * globalBytes
+	_, datas := section("DataSection")
 	segments, n := section("ElementSection")
+	bytes += max(0, int64(datas+n)-fewGlobals) * segmentBytes
 	for i := range n {
 		if s := segments.Index(i); s.Kind() == reflect.Struct {
 			if elements := s.FieldByName("Init"); elements.Kind() == reflect.Slice {
@@ -128,6 +133,13 @@ func (o *outside) measure(mod api.Module) (stack, sum int64) {
 		if globals := field(mod, "Globals"); globals.Kind() == reflect.Slice {
 			o.fixed = max(0, int64(globals.Len())-fewGlobals) * globalBytes
 		}
+		segments := 0
+		for _, name := range []string{"DataInstances", "ElementInstances"} {
+			if list := field(mod, name); list.Kind() == reflect.Slice {
+				segments += list.Len()
+			}
+		}
+		o.fixed += max(0, int64(segments)-fewGlobals) * segmentBytes
 		if segments := field(mod, "ElementInstances"); segments.Kind() == reflect.Slice {
 			for i := range segments.Len() {
 				if s := segments.Index(i); s.Kind() == reflect.Slice {

@@ -36,6 +36,7 @@ func TestChargesAreWhatInstancesTake(t *testing.T) {
 		"vectors":              repeat("(global (mut v128) (v128.const i64x2 1 %d))\n"),
 		"a table":              fmt.Sprintf("(table %d funcref)", 50*n),
 		"a table of externref": fmt.Sprintf("(table %d externref)", 50*n),
+		"segments of data":     strings.Repeat(`(data "")`+"\n", n),
 		"segments of elements": "(table 1 funcref)" + strings.Repeat("(elem func"+strings.Repeat(" $f", 500)+")\n", 100),
 	} {
 		t.Run("OOM-06 "+name, func(t *testing.T) {

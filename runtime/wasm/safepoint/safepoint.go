@@ -95,7 +95,7 @@ const (
 	maxModuleBytes = 1 << 30
 	maxTypes       = 20_000 // wazero remembers each signature for as long as it runs
 	maxFunctions   = 1_000_000
-	maxImports     = 1_000_000
+	maxImports     = 10_000 // each takes 24 bytes in each instance
 	maxExports     = 1_000_000
 	maxGlobals     = 1_000_000
 	maxSegments    = 100_000 // of data or of elements, as Go's linker and V8 have it
