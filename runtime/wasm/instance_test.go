@@ -338,7 +338,7 @@ func TestSharedMemoryWait(t *testing.T) {
 
 // Guests sleep on the bubble's clock when their host functions use Go's.
 func TestFakeTime(t *testing.T) {
-	e := newEngine(t, wasm.Config{})
+	e := newEngine(t, wasm.Config{Slots: 2}) // both sleep in a host call without leaving theirs
 	m := compile(t, e, "host")
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
