@@ -3,7 +3,6 @@ package inproc
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"testing"
 	"time"
 
@@ -47,8 +46,10 @@ func TestPodLevelLimits(t *testing.T) {
 		began := time.Now() // the first may run for a while before the second does
 		c := together(t, n, corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("50m")}, "spin", "spin")
 		sum := func() time.Duration { return c[0].Usage().CPU + c[1].Usage().CPU }
+		look := time.NewTicker(time.Millisecond) // as in TestCPULimitRES05_OOM05
+		defer look.Stop()
 		for sum() < 6*quota {
-			runtime.Gosched()
+			<-look.C
 		}
 		late := 50 * time.Millisecond
 		if raceEnabled || os.Getenv("TEST_EMULATOR") != "" { // it takes long from one safepoint to the next
