@@ -22,15 +22,10 @@ const (
 	longestLine = 1 << 20
 )
 
-// boot runs the machine and copies what it says. The emulator runs both processors in
-// one thread, in turn, if they are not to be parallel: with two threads kernels have
-// hung while they booted.
+// boot runs the machine and copies what it says. The emulator runs both
+// processors in one thread: with two, kernels have hung.
 func (m machine) boot(kernel, initrd, args string, timeout time.Duration) error {
-	threads := "single"
-	if m.parallel {
-		threads = "multi"
-	}
-	emulator := append(m.emulator[:len(m.emulator):len(m.emulator)], "-accel", "tcg,thread="+threads, "-smp", "2", "-m", "1024",
+	emulator := append(m.emulator[:len(m.emulator):len(m.emulator)], "-accel", "tcg,thread=single", "-smp", "2", "-m", "1024",
 		"-nographic", "-no-reboot", "-net", "none", "-kernel", kernel, "-initrd", initrd,
 		"-append", "console="+m.console+" quiet panic=-1 loglevel=3 "+args)
 	return run(emulator, timeout, timeout/(boots+1))

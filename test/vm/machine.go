@@ -17,15 +17,14 @@ type machine struct {
 	release  string   // of Debian; "" is what this machine has
 	emulator []string // and which board and processor
 	console  string   // its serial port, as Linux calls it
-	parallel bool     // its processors run at the same time
 }
 
 func machineFor(arch, release string) (machine, error) {
 	for _, m := range []machine{
-		{"amd64", release, []string{"qemu-system-x86_64", "-cpu", "max"}, "ttyS0", false},
+		{"amd64", release, []string{"qemu-system-x86_64", "-cpu", "max"}, "ttyS0"},
 		// A server's processor, with atomic instructions, and without what is slow when
 		// emulated: signed pointers.
-		{"arm64", release, []string{"qemu-system-aarch64", "-M", "virt", "-cpu", "neoverse-n1"}, "ttyAMA0", false},
+		{"arm64", release, []string{"qemu-system-aarch64", "-M", "virt", "-cpu", "neoverse-n1"}, "ttyAMA0"},
 	} {
 		if m.arch == arch {
 			return m, nil

@@ -9,7 +9,7 @@
 // With -systemd this machine's systemd is process 1 there, and runs one package's
 // tests as a service of another user with Delegate=yes.
 //
-//	vm [-timeout 15m] [-arch arm64] [-release trixie] [-parallel] package[=regexp | :arguments]...
+//	vm [-timeout 15m] [-arch arm64] [-release trixie] package[=regexp | :arguments]...
 //	vm [-timeout 15m] -systemd package[=regexp]
 package main
 
@@ -31,10 +31,8 @@ func main() {
 	systemd := flag.Bool("systemd", false, "run them as a service of systemd's")
 	arch := flag.String("arch", runtime.GOARCH, "of the machine: amd64 or arm64")
 	release := flag.String("release", "", "of Debian, whose kernel it has; this machine's if it is not given")
-	parallel := flag.Bool("parallel", false, "run its processors at the same time, as is real, though such a machine hangs now and then while it boots")
 	flag.Parse()
 	m, err := machineFor(*arch, *release)
-	m.parallel = *parallel
 	var tests []string
 	if err == nil {
 		tests, err = m.list(flag.Args())
