@@ -2,18 +2,24 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patient asks by datagrams: on the loopback only what hangs takes as long.
+var patient = &dns.Client{Timeout: time.Minute}
 
 func zone(name string) ([]Record, bool) {
 	switch name {
@@ -42,14 +48,7 @@ func zone(name string) ([]Record, bool) {
 // there.
 func start(t *testing.T, forward func(context.Context, netip.Addr, *dns.Msg) (*dns.Msg, error)) (*net.Resolver, string) {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", pc.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, l := samePort(t)
 	s := New(Config{Zones: []string{"cluster.local.", "10.in-addr.arpa."}, Lookup: zone, Forward: forward})
 	done := make(chan struct{}, 2)
 	go func() { s.ServePacket(pc); done <- struct{}{} }()
@@ -66,6 +65,26 @@ func start(t *testing.T, forward func(context.Context, netip.Addr, *dns.Msg) (*d
 		var d net.Dialer
 		return d.DialContext(ctx, network, address)
 	}}, address
+}
+
+// samePort binds a port for datagrams and for streams: one that the kernel has free
+// for the former may be taken for the latter, by whatever else runs on this machine.
+func samePort(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", pc.LocalAddr().String())
+		if err == nil {
+			return pc, l
+		}
+		defer pc.Close() // at the end: so that the next is another port
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestResolver(t *testing.T) {
@@ -122,7 +141,7 @@ func TestResolver(t *testing.T) {
 	t.Run("who may not ask is refused", func(t *testing.T) {
 		m := new(dns.Msg)
 		m.SetQuestion("secret.example.", dns.TypeA)
-		answer, err := dns.Exchange(m, address)
+		answer, _, err := patient.Exchange(m, address)
 		if err != nil || answer.Rcode != dns.RcodeRefused {
 			t.Errorf("%v, %v", answer, err)
 		}
@@ -130,7 +149,7 @@ func TestResolver(t *testing.T) {
 	t.Run("a name without such a record", func(t *testing.T) {
 		m := new(dns.Msg)
 		m.SetQuestion("web.ns.svc.cluster.local.", dns.TypeAAAA)
-		answer, err := dns.Exchange(m, address)
+		answer, _, err := patient.Exchange(m, address)
 		if err != nil || answer.Rcode != dns.RcodeSuccess || len(answer.Answer) != 0 || len(answer.Ns) != 1 {
 			t.Errorf("%v, %v", answer, err)
 		}
