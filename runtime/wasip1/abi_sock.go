@@ -152,7 +152,7 @@ func (p *Process) sendTo(ctx context.Context, m memory, fd, iovs, count, flags, 
 	if uint32(flags) != 0 {
 		return ErrnoINVAL
 	}
-	n, errno := s.send(ctx, bufs, to, d.nonblock())
+	n, errno := s.send(ctx, bufs, to, d.nonblock(), p)
 	p.work(ctx, n)
 	return putCount(res, n, errno)
 }

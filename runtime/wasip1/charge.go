@@ -54,6 +54,15 @@ func (p *Process) drop(bytes int64) {
 	}
 }
 
+// borrow charges for what one call keeps while it sleeps. Who has no room for it
+// is told so, as programs expect that of such calls.
+func (p *Process) borrow(bytes int64) (giveBack func(), ok bool) {
+	if p.memory == nil {
+		return func() {}, true
+	}
+	return func() { p.memory.Release(bytes) }, p.memory.Charge(bytes)
+}
+
 // settle ends a guest for which hold has been false, where its context can.
 func (p *Process) settle(ctx context.Context) {
 	if p.exhausted {

@@ -62,6 +62,14 @@ func (n *fakeNet) Socket(f SocketFamily, k SocketKind) (Socket, error) {
 	return &fakeSocket{net: n, kind: k, local: netip.AddrPortFrom(any, 0)}, nil
 }
 
+// open says whether a stream and its other end are.
+func (n *fakeNet) open(s Socket) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f := s.(*fakeSocket)
+	return !f.closed && !f.peer.closed
+}
+
 // do runs f under the lock, and then wakes who watches the sockets it returns.
 func (n *fakeNet) do(f func() ([]*fakeSocket, error)) error {
 	n.mu.Lock()

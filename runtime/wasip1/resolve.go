@@ -18,12 +18,19 @@ import (
 // the container's own network, so that the pod's resolver and egress rules apply.
 
 const (
-	maxResolverFile = 1 << 20 // bytes read of /etc/hosts and /etc/resolv.conf
-	maxAddresses    = 64      // found for one name
+	maxHostsFile    = 1 << 20  // bytes read of /etc/hosts
+	maxResolverFile = 64 << 10 // and of /etc/resolv.conf
+	maxAddresses    = 64       // found for one name
 	maxServers      = 3
 	maxSearch       = 32
+	maxDomain       = 254
 	maxAliases      = 16 // CNAMEs followed in one answer
 	maxQueryTime    = 30 * time.Second
+
+	datagramBytes = 4 << 10
+	// resolvingBytes is what a guest has the host keep while it waits for an answer:
+	// the names to ask for, a question, its socket and a datagram.
+	resolvingBytes = 2*maxSearch*maxDomain + datagramBytes + 2<<10
 )
 
 // resolverConfig is what resolv.conf(5) says.
@@ -50,7 +57,12 @@ func parseResolvConf(text string) resolverConfig {
 				c.servers = append(c.servers, netip.AddrPortFrom(ip.WithZone(""), port))
 			}
 		case "search", "domain":
-			c.search = f[1:min(len(f), maxSearch+1)]
+			c.search = nil
+			for _, domain := range f[1:min(len(f), maxSearch+1)] {
+				if len(domain) <= maxDomain {
+					c.search = append(c.search, strings.Clone(domain)) // it outlives the text
+				}
+			}
 		case "options":
 			for _, o := range f[1:] {
 				name, value, _ := strings.Cut(o, ":")
@@ -90,14 +102,14 @@ func (c *resolverConfig) names(name string) []string {
 	return append(list, name+".")
 }
 
-// readFile reads a file of the container for the host.
-func (p *Process) readFile(name string) string {
+// readFile reads the beginning of a file of the container for the host.
+func (p *Process) readFile(name string, most int64) string {
 	f, errno := p.ns.openFile(name)
 	if errno != 0 {
 		return ""
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxResolverFile))
+	b, err := io.ReadAll(io.LimitReader(f, most))
 	if err != nil {
 		return ""
 	}
@@ -109,16 +121,28 @@ func lookupHosts(text, name string) (addrs []netip.Addr, canonical string) {
 	name = strings.TrimSuffix(name, ".")
 	for line := range strings.Lines(text) {
 		line, _, _ = strings.Cut(line, "#")
-		f := strings.Fields(line)
-		if len(f) < 2 {
-			continue
+		var ip netip.Addr
+		first, found := "", false
+		for field := range strings.FieldsSeq(line) { // a line may be the whole file
+			if !ip.IsValid() {
+				var err error
+				if ip, err = netip.ParseAddr(field); err != nil {
+					break
+				}
+				continue
+			}
+			if first == "" {
+				first = field
+			}
+			if found = strings.EqualFold(field, name); found {
+				break
+			}
 		}
-		ip, err := netip.ParseAddr(f[0])
-		if err != nil || !slices.ContainsFunc(f[1:], func(s string) bool { return strings.EqualFold(s, name) }) {
+		if !found {
 			continue
 		}
 		if addrs = append(addrs, ip.WithZone("").Unmap()); canonical == "" {
-			canonical = f[1]
+			canonical = strings.Clone(first)
 		}
 		if len(addrs) == maxAddresses {
 			break
@@ -130,7 +154,9 @@ func lookupHosts(text, name string) (addrs []netip.Addr, canonical string) {
 // resolve finds the addresses of a name, of the families asked for.
 func (p *Process) resolve(ctx context.Context, name string, v4, v6 bool) (addrs []netip.Addr, canonical string, errno Errno) {
 	wanted := func(a netip.Addr) bool { return a.Is4() && v4 || a.Is6() && v6 }
-	found, canonical := lookupHosts(p.readFile("/etc/hosts"), name)
+	hosts := p.readFile("/etc/hosts", maxHostsFile)
+	p.work(ctx, len(hosts))
+	found, canonical := lookupHosts(hosts, name)
 	for _, a := range found {
 		if wanted(a) {
 			addrs = append(addrs, a)
@@ -139,7 +165,12 @@ func (p *Process) resolve(ctx context.Context, name string, v4, v6 bool) (addrs 
 	if len(addrs) > 0 {
 		return addrs, canonical, 0
 	}
-	conf := parseResolvConf(p.readFile("/etc/resolv.conf"))
+	giveBack, ok := p.borrow(resolvingBytes)
+	if !ok {
+		return nil, "", errnoAIMEMORY
+	}
+	defer giveBack()
+	conf := parseResolvConf(p.readFile("/etc/resolv.conf", maxResolverFile))
 	if conf.rotate && len(conf.servers) > 1 {
 		p.rotation++
 		first := p.rotation % len(conf.servers)
@@ -148,7 +179,7 @@ func (p *Process) resolve(ctx context.Context, name string, v4, v6 bool) (addrs 
 	deadline := time.Now().Add(maxQueryTime)
 	errno = errnoAINONAME
 	for _, full := range conf.names(name) {
-		if len(full) > 254 {
+		if len(full) > maxDomain {
 			continue
 		}
 		for _, q := range [...]struct {
@@ -205,7 +236,7 @@ func (p *Process) query(ctx context.Context, conf *resolverConfig, name string, 
 			}
 			answer, errno := p.exchange(ctx, server, KindDatagram, ask, timeout)
 			if errno == 0 && truncatedAnswer(answer) {
-				answer, errno = p.exchange(ctx, server, KindStream, ask, timeout)
+				answer, errno = p.exchange(ctx, server, KindStream, ask, min(conf.timeout, time.Until(deadline)))
 			}
 			switch errno {
 			case 0:
@@ -220,8 +251,12 @@ func (p *Process) query(ctx context.Context, conf *resolverConfig, name string, 
 	return nil, "", errnoAIAGAIN
 }
 
-// exchange sends a question to a server and returns an answer to it.
+// exchange sends a question to a server and returns an answer to it, all within
+// the timeout: a server may send its answer by the byte. The socket is gone when
+// the call that is under way has ended, so that none of its sleeps is one from
+// which that call is made again.
 func (p *Process) exchange(ctx context.Context, server netip.AddrPort, kind SocketKind, ask []byte, timeout time.Duration) ([]byte, Errno) {
+	until := time.Now().Add(timeout)
 	family := FamilyIPv4
 	if server.Addr().Is6() {
 		family = FamilyIPv6
@@ -231,39 +266,68 @@ func (p *Process) exchange(ctx context.Context, server netip.AddrPort, kind Sock
 		return nil, errno
 	}
 	defer s.close()
-	until := time.Now().Add(timeout)
-	s.receiveTimeout, s.sendTimeout = timeout, timeout
+	inTime := func() bool {
+		left := time.Until(until)
+		s.receiveTimeout, s.sendTimeout = left, left
+		return left > 0 // none at all would be no limit
+	}
+	if !inTime() {
+		return nil, ErrnoAGAIN
+	}
 	if errno := s.connect(ctx, server, false); errno != 0 {
 		return nil, errno
 	}
 	if kind == KindStream {
 		ask = append(binary.BigEndian.AppendUint16(nil, uint16(len(ask))), ask...)
 	}
-	if _, errno := s.write(ctx, [][]byte{ask}, false); errno != 0 {
+	if !inTime() {
+		return nil, ErrnoAGAIN
+	}
+	if _, errno := s.send(ctx, [][]byte{ask}, netip.AddrPort{}, false, nil); errno != 0 {
 		return nil, errno
 	}
-	if kind == KindStream {
-		var size [2]byte
-		if n, errno := s.receiveAll(ctx, [][]byte{size[:]}, false); errno != 0 || n < len(size) {
-			return nil, orElse(errno, ErrnoCONNRESET)
+	receive := func(b []byte) (int, Errno) {
+		if !inTime() {
+			return 0, ErrnoAGAIN
 		}
-		answer := make([]byte, binary.BigEndian.Uint16(size[:]))
-		n, errno := s.receiveAll(ctx, [][]byte{answer}, false)
-		return answer[:n], errno
+		return s.receive(ctx, [][]byte{b}, false, false, nil)
 	}
-	answer := make([]byte, 4096)
-	for {
-		if s.receiveTimeout = time.Until(until); s.receiveTimeout <= 0 {
-			return nil, ErrnoAGAIN
-		}
-		n, errno := s.receive(ctx, [][]byte{answer}, false, false, nil)
-		if errno != 0 {
-			return nil, errno
-		}
-		if n >= 12 && bytes.Equal(answer[:2], ask[:2]) { // others are late, or forged
-			return answer[:n], 0
+	if kind == KindDatagram {
+		answer := make([]byte, datagramBytes)
+		for {
+			n, errno := receive(answer)
+			if errno != 0 {
+				return nil, errno
+			}
+			if n >= 12 && bytes.Equal(answer[:2], ask[:2]) { // others are late, or forged
+				return answer[:n], 0
+			}
 		}
 	}
+	fill := func(b []byte) Errno {
+		for len(b) > 0 {
+			n, errno := receive(b)
+			switch {
+			case errno != 0:
+				return errno
+			case n == 0:
+				return ErrnoCONNRESET
+			}
+			b = b[n:]
+		}
+		return 0
+	}
+	var size [2]byte
+	if errno := fill(size[:]); errno != 0 {
+		return nil, errno
+	}
+	answer := make([]byte, binary.BigEndian.Uint16(size[:]))
+	giveBack, ok := p.borrow(int64(len(answer)))
+	if !ok {
+		return nil, ErrnoNOMEM
+	}
+	defer giveBack()
+	return answer, fill(answer)
 }
 
 func truncatedAnswer(answer []byte) bool {

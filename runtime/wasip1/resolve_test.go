@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -47,6 +49,7 @@ func answerTo(t *testing.T, query []byte, records map[string]string) []byte {
 	h.Response = true
 	name := strings.TrimSuffix(q.Name.String(), ".")
 	value, ok := records[name]
+	h.Truncated = value == "truncated"
 	if !ok {
 		h.RCode = dnsmessage.RCodeNameError
 	}
@@ -165,6 +168,108 @@ func TestSilentNameServer(t *testing.T) {
 		defer func() { recover() }()
 		c.getAddrInfo("web", "", hints{kind: 2})
 	})
+}
+
+// patientContext has a guest park and put aside as an engine's context does, but
+// that who would be put aside stays.
+type patientContext struct {
+	context.Context
+	woken chan struct{}
+	aside int // times
+}
+
+func (c *patientContext) Park() {
+	select {
+	case <-c.woken:
+	case <-c.Done():
+		panic(killed)
+	}
+}
+
+func (c *patientContext) Unpark() {
+	select {
+	case c.woken <- struct{}{}:
+	default:
+	}
+}
+
+func (c *patientContext) ParkAside(func(context.Context, *uint64)) {
+	c.aside++
+	c.Park()
+}
+
+// An answer that does not fit into a datagram is asked for again by TCP. A server
+// that says nothing there, or the next byte only when the last one is old, gets no
+// more time than one that is silent. The guest is never put aside meanwhile: the
+// call would begin anew each time, with another connection, and never end.
+func TestSlowNameServer(t *testing.T) {
+	for name, send := range map[string]func(s Socket){
+		"silent": func(Socket) {},
+		"by the byte": func(s Socket) {
+			for s.(*fakeSocket).net.open(s) {
+				s.Send([][]byte{{1}})
+				time.Sleep(4 * time.Second)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newFakeNet()
+				fakeDNS(t, n, map[string]string{"web": "truncated"})
+				l, _ := n.Socket(FamilyIPv4, KindStream)
+				if err := l.Bind(netip.MustParseAddrPort("127.0.0.1:1053")); err != nil {
+					t.Fatal(err)
+				}
+				l.Listen(1)
+				n.listeners[53] = l.(*fakeSocket) // beside the datagrams, as in other networks
+				var sending sync.WaitGroup
+				defer sending.Wait()
+				l.Watch(wakeFunc(func() {
+					if c, err := l.Accept(); err == nil {
+						sending.Go(func() { send(c) })
+					}
+				}))
+				account := &purse{limit: resolvingBytes + 1<<16}
+				c := newCaller(t, ProcessConfig{Network: n, Memory: account})
+				ctx := &patientContext{Context: WithProcess(t.Context(), c.p), woken: make(chan struct{}, 1)}
+				c.ctx = ctx
+				began := time.Now()
+				if _, errno := c.getAddrInfo("web", "", hints{kind: 2, family: 1}); errno != errnoAIAGAIN {
+					t.Errorf("%v, want EAI_AGAIN", errno)
+				}
+				// Two attempts of five seconds.
+				if took := time.Since(began); took != 10*time.Second || ctx.aside != 0 {
+					t.Errorf("it took %v, put aside %d times", took, ctx.aside)
+				}
+				if account.used != 0 {
+					t.Errorf("%d bytes stay charged", account.used)
+				}
+				account.limit = 1000
+				if _, errno := c.getAddrInfo("web", "", hints{kind: 2, family: 1}); errno != errnoAIMEMORY {
+					t.Errorf("%v, want EAI_MEMORY", errno)
+				}
+			})
+		})
+	}
+}
+
+// What is kept of a resolv.conf while servers are asked does not grow with it, nor
+// does what a line of hosts takes.
+func TestResolverFilesOfAGuest(t *testing.T) {
+	c := parseResolvConf("search " + strings.Repeat(strings.Repeat("d", 2000)+" ", 10) + "good\ndomain a b\n")
+	if len(c.search) != 2 || c.search[0] != "a" {
+		t.Errorf("%q", c.search)
+	}
+	c = parseResolvConf("search " + strings.Repeat(strings.Repeat("d", 2000)+" ", 10) + "good\n")
+	if len(c.search) != 1 || c.search[0] != "good" {
+		t.Errorf("%q", c.search)
+	}
+	text := "10.0.0.1" + strings.Repeat(" a", 1<<18) + " Web\n10.0.0.2 web\n"
+	var addrs []netip.Addr
+	allocs := testing.AllocsPerRun(1, func() { addrs, _ = lookupHosts(text, "web") })
+	if len(addrs) != 2 || allocs > 10 {
+		t.Errorf("%v, %v allocations", addrs, allocs)
+	}
 }
 
 func FuzzParseAnswer(f *testing.F) {

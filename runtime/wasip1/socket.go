@@ -240,11 +240,11 @@ func (s *socket) receiveFrom(ctx context.Context, bufs [][]byte, peek, nonblock 
 
 // write sends to the peer. A blocking call sends all, unless it is interrupted.
 func (s *socket) write(ctx context.Context, bufs [][]byte, nonblock bool) (n int, errno Errno) {
-	return s.send(ctx, bufs, netip.AddrPort{}, nonblock)
+	return s.send(ctx, bufs, netip.AddrPort{}, nonblock, s.p)
 }
 
-// send sends to an address, or to the peer if there is none.
-func (s *socket) send(ctx context.Context, bufs [][]byte, to netip.AddrPort, nonblock bool) (n int, errno Errno) {
+// send sends to an address, or to the peer if there is none. For again see pause.
+func (s *socket) send(ctx context.Context, bufs [][]byte, to netip.AddrPort, nonblock bool, again *Process) (n int, errno Errno) {
 	deadline := s.p.away.resumed()
 	for {
 		var m int
@@ -267,7 +267,6 @@ func (s *socket) send(ctx context.Context, bufs [][]byte, to netip.AddrPort, non
 			s.blocked(pollWrite)
 			errno = ErrnoAGAIN
 		default:
-			again := s.p
 			if n > 0 {
 				again = nil
 			}
