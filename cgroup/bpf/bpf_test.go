@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/wasmpod/wasmpod/cgroup"
 )
 
@@ -34,10 +36,14 @@ func mechanisms(t *testing.T, test func(t *testing.T, open func(*testing.T, Conf
 	}
 }
 
-// missing skips a test, but not where CI should have had the privileges.
+// missing skips a test where the host refuses what it needs, as containers and other
+// kernels may. The virtual machine refuses nothing, and what CI's verifier refuses is a
+// mistake of ours.
 func missing(t testing.TB, why error) {
 	t.Helper()
-	if os.Getenv("CI") == "true" && os.Getuid() == 0 {
+	var verifier *ebpf.VerifierError
+	ours := errors.As(why, &verifier) && len(verifier.Log) > 0
+	if os.Getenv("WASMPOD_TEST_VM") != "" || os.Getenv("CI") == "true" && ours {
 		t.Fatal(why)
 	}
 	t.Skip(why)
@@ -58,19 +64,6 @@ func begin(c *Account) *Stint {
 	return s
 }
 
-// flush charges what the calling thread has run so far.
-func flush(a *Accounting) {
-	t := a.current(procPin())
-	if a.clocked.Load() {
-		t.event.Store(0) // or a recent reading of the clock would do
-	}
-	a.settle(t, Now())
-	for i := range uint32(cells) {
-		a.pay(t, i)
-	}
-	procUnpin()
-}
-
 // spin runs for about d on an idle processor: an amount of work, so that the CPU
 // time does not depend on who else runs. It makes no system call, which would
 // have the kernel bring its count up to date.
@@ -84,193 +77,53 @@ func spin(d time.Duration) {
 
 var sink atomic.Int64
 
-// The parts of what a thread runs add up to what the kernel says it has run,
-// whatever it does and however often it changes containers.
-func TestSumIsTheThreads(t *testing.T) {
-	patterns := map[string]func(a, b *Account){
-		"spinning": func(a, _ *Account) {
-			s := begin(a)
-			for range 20 {
-				spin(2 * time.Millisecond)
-				s.Check(Now())
-			}
-			s.End(Now())
-		},
-		"sleeping": func(a, b *Account) {
-			r, w, err := os.Pipe()
-			if err != nil {
-				panic(err)
-			}
-			defer r.Close()
-			go func() {
-				defer w.Close()
-				for range 1000 {
-					w.Write([]byte{1})
-					runtime.Gosched()
-				}
-			}()
-			for buf := make([]byte, 1); ; {
-				for _, c := range []*Account{a, b} {
-					s := begin(c)
-					spin(20 * time.Microsecond)
-					s.End(Now())
-				}
-				if n, _ := r.Read(buf); n == 0 {
-					return
-				}
-			}
-		},
-		"switching": func(a, b *Account) {
-			for range 5000 {
-				s := begin(a)
-				sink.Add(1)
-				s.End(Now())
-				s = begin(b)
-				spin(4 * time.Microsecond)
-				s.End(Now())
-			}
-		},
-		"system calls": func(a, _ *Account) {
-			f, err := os.Open("/dev/zero")
-			if err != nil {
-				panic(err)
-			}
-			defer f.Close()
-			buf := make([]byte, 4096)
-			for range 100 {
-				s := begin(a)
-				for range 100 {
-					f.Read(buf)
-					s.Check(Now())
-				}
-				s.End(Now())
-			}
-		},
-	}
-	mechanisms(t, func(t *testing.T, openWith func(*testing.T, Config) *Accounting) {
-		for name, pattern := range patterns {
-			t.Run(name, func(t *testing.T) {
-				// What the kernel does on the thread between the two clocks that are
-				// compared counts in one of them only: a mistake of the accounting
-				// is there each time.
-				for attempt := 1; ; attempt++ {
-					// Without the tick, as it is used: switches and stints must do.
-					off := sumOff(t, openWith(t, Config{Containers: 4, NoTick: name != "system calls"}), pattern)
-					if off <= 1 && off >= -1 {
-						return
-					}
-					if attempt == 5 {
-						t.Fatalf("the sum is off by %.2f %%", off)
-					}
-				}
-			})
-		}
-	})
-}
-
-// sumOff runs a pattern on a thread of its own and returns by how many percent
-// what is accounted for exceeds what the thread's clock says.
-func sumOff(t *testing.T, accounting *Accounting, pattern func(a, b *Account)) float64 {
-	a, b := open(t, accounting, 0), open(t, accounting, 0)
-	var thread, before, after time.Duration
-	all := func() time.Duration { return a.Usage().CPU + b.Usage().CPU + accounting.Host().CPU }
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and the thread ends with the goroutine
-		s := begin(a)
-		s.End(Now())
-		// Reading the clock has the kernel bring its count up to date,
-		// and the program with it.
-		began := threadTime()
-		before = all()
-		pattern(a, b)
-		s = begin(a)
-		s.End(Now())
-		thread = time.Duration(threadTime() - began)
-		after = all()
-	}()
-	<-done
-	ua, ub, host := a.Close(), b.Close(), accounting.Host()
-	off := 100 * ((after - before).Seconds() - thread.Seconds()) / thread.Seconds()
-	t.Logf("thread %v, containers %v + %v, host %v: %+.3f %%; waited %v", thread, ua.CPU, ub.CPU, host.CPU, off, ua.Wait+ub.Wait)
-	return off
-}
-
 // What ran before a change of owner is the old one's, though the scheduler
-// noticed nothing.
+// noticed nothing: nobody is charged more than what passed in his own stints.
 func TestHandOver(t *testing.T) {
 	mechanisms(t, func(t *testing.T, openWith func(*testing.T, Config) *Accounting) {
 		accounting := openWith(t, Config{Containers: 4})
 		a, b := open(t, accounting, 0), open(t, accounting, 0)
+		var first, last reading
+		var passed [2]int64
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			runtime.LockOSThread()
+			first = read(t, accounting, a, b)
+			was := [2]Usage{a.Usage(), b.Usage()}
 			for range 100 {
-				s := begin(a)
-				spin(900 * time.Microsecond)
-				s.End(Now())
-				s = begin(b)
-				spin(100 * time.Microsecond)
-				s.End(Now())
-			}
-		}()
-		<-done
-		ua, ub := a.Usage().CPU, b.Usage().CPU
-		t.Logf("%v and %v, host %v", ua, ub, accounting.Host().CPU)
-		if ub > ua/3 || ub < ua/27 { // an emulator's own share is large
-			t.Errorf("%v and %v, want 9 to 1", ua, ub)
-		}
-	})
-}
-
-// Stints that are handed over are charged to whom they are, and all of them, though
-// Go takes goroutines off their threads all the time.
-func TestHandOverMoves(t *testing.T) {
-	mechanisms(t, func(t *testing.T, openWith func(*testing.T, Config) *Accounting) {
-		accounting := openWith(t, Config{Containers: 4, NoTick: true})
-		a, b := open(t, accounting, 0), open(t, accounting, 0)
-		stop := make(chan struct{})
-		var others sync.WaitGroup
-		for range 2 { // that want the processors, too
-			others.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-						runtime.GC()
-					}
+				for i, c := range []*Account{a, b} {
+					began := Now() - brief
+					s := begin(c)
+					spin(time.Duration(900-800*i) * time.Microsecond)
+					s.End(Now())
+					passed[i] += Now() - began
 				}
-			})
-		}
-		var wall time.Duration
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			began := time.Now()
+			}
+			began := Now() - brief
 			s, next := begin(a), b.Stint(0)
-			for range 4_000 { // long enough to be more than an emulator's own share
-				spin(18 * time.Microsecond)
-				s.HandOver(next, Now())
-				spin(2 * time.Microsecond)
-				next.HandOver(s, Now())
+			for i := range 4000 {
+				spin(time.Duration(9-8*(i%2)) * time.Microsecond)
+				now := Now()
+				s.HandOver(next, now)
+				s, next = next, s
+				passed[i%2] += now - began
+				began = now
 			}
 			s.End(Now())
-			wall = time.Since(began)
+			passed[0] += Now() - began
+			ua, ub := a.Usage().CPU-was[0].CPU, b.Usage().CPU-was[1].CPU
+			last = read(t, accounting, a, b)
+			for i, u := range []time.Duration{ua, ub} {
+				t.Logf("%v of %v", u, time.Duration(passed[i]))
+				// And what the clock lags by where a hypervisor has the processor for a while.
+				if most := time.Duration(passed[i]); u > most+most/4+cellsHold {
+					t.Errorf("container %d is charged %v of %v", i, u, most)
+				}
+			}
 		}()
 		<-done
-		close(stop)
-		others.Wait()
-		ua, ub := a.Usage().CPU, b.Usage().CPU
-		t.Logf("%v and %v of %v, host %v", ua, ub, wall, accounting.Host().CPU)
-		if ua+ub > wall+wall/50 {
-			t.Errorf("%v and %v in %v", ua, ub, wall)
-		}
-		if ub > ua || ua+ub < 5*time.Millisecond {
-			t.Errorf("%v and %v, want 9 to 1 or so", ua, ub)
-		}
+		sumBetween(t, first, last, 0)
 	})
 }
 
@@ -294,13 +147,17 @@ func TestRES05Quota(t *testing.T) {
 		if wait > 100*time.Millisecond {
 			t.Errorf("RES-05 waits %v", wait)
 		}
-		time.Sleep(wait)
-		for c.Wait(true) > 0 {
-			runtime.Gosched()
+		for d := wait; d > 0; d = c.Wait(true) {
+			<-time.After(d)
+		}
+		// What is left after the debt may be next to nothing.
+		had, left := c.Usage().CPU, c.entry.limit.Load()-c.entry.cpu.Load()
+		if left <= 0 {
+			t.Error("RES-05 still spent in the next period")
 		}
 		s = begin(c)
-		if s.Check(Now()) {
-			t.Error("RES-05 still spent in the next period")
+		if s.Check(Now()) && c.Usage().CPU-had < time.Duration(left) {
+			t.Error("RES-05 spent before its time in the next period")
 		}
 		s.End(Now())
 		if got := c.Usage().Throttled; got.Periods < 1 || got.Throttled < 1 || got.Time < wait/2 {
@@ -410,49 +267,39 @@ func TestEntriesAreReused(t *testing.T) {
 // Nobody reads the records of a container that spends one budget after the other:
 // those that find no room are counted, and what is charged is exact all the same.
 func TestRingIsFull(t *testing.T) {
-	for attempt := 1; ; attempt++ { // as in TestSumIsTheThreads
-		a := Open(Config{Containers: 4})
-		if a.Mechanism() == ThreadClock {
-			missing(t, a.Missing()[0])
-		}
-		c := open(t, a, 100_000)
-		off := 0.0
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			runtime.LockOSThread()
-			s := begin(c)
-			flush(a)
-			began, before := threadTime(), c.Usage().CPU+a.Host().CPU
-			// A record has 40 bytes of the ring's 64 KiB. Asking for the thread's clock
-			// has the program look.
-			for range 4000 {
-				c.entry.limit.Store(1)
-				c.entry.spent.Store(0)
-				threadTime()
-			}
-			c.entry.limit.Store(0)
-			s.End(Now())
-			flush(a)
-			thread := time.Duration(threadTime() - began)
-			off = 100 * ((c.Usage().CPU+a.Host().CPU-before).Seconds()/thread.Seconds() - 1)
-		}()
-		<-done
-		dropped := a.Dropped()
-		t.Logf("%d records dropped, the sum is off by %.2f %%", dropped, off)
-		if err := a.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if dropped < 1000 || dropped > 4000 {
-			t.Errorf("%d records dropped", dropped)
-		}
-		if off <= 2 && off >= -2 {
-			return
-		}
-		if attempt == 5 {
-			t.Fatalf("the sum is off by %.2f %%", off)
-		}
+	a := Open(Config{Containers: 4})
+	if a.Mechanism() == ThreadClock {
+		missing(t, a.Missing()[0])
 	}
+	c := open(t, a, 100_000)
+	var first, last reading
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		first = read(t, a, c)
+		s := begin(c)
+		// A record has 40 bytes of the ring's 64 KiB. Asking for the thread's clock
+		// has the program look.
+		for range 4000 {
+			c.entry.limit.Store(1)
+			c.entry.spent.Store(0)
+			threadTime()
+		}
+		c.entry.limit.Store(0)
+		s.End(Now())
+		last = read(t, a, c)
+	}()
+	<-done
+	dropped := a.Dropped()
+	t.Logf("%d records dropped", dropped)
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if dropped < 1000 || dropped > 4000 {
+		t.Errorf("%d records dropped", dropped)
+	}
+	sumBetween(t, first, last, 0)
 }
 
 // Accountings, containers and threads that come and go leave no file descriptor
@@ -495,59 +342,4 @@ func TestNothingIsLeft(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// Stints and sums go on while the mechanism changes under them.
-func TestLateLoading(t *testing.T) {
-	// As in TestSumIsTheThreads: the host's part has other threads in it.
-	for attempt := 1; ; attempt++ {
-		off := lateLoadingOff(t)
-		if off <= 1 && off >= -1 {
-			return
-		}
-		if attempt == 5 {
-			t.Fatalf("the sum is off by %.2f %%", off)
-		}
-	}
-}
-
-// lateLoadingOff returns by how many percent what is accounted for exceeds what
-// the thread's clock says, if the program is loaded meanwhile.
-func lateLoadingOff(t *testing.T) float64 {
-	a := Open(Config{Containers: 4, Delay: time.Millisecond})
-	defer a.Close()
-	if m := a.Mechanism(); m != ThreadClock {
-		t.Fatalf("%v before the delay", m)
-	}
-	if a.shared == nil {
-		missing(t, a.Missing()[0])
-	}
-	c := open(t, a, 0)
-	var thread, accounted time.Duration
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		flush(a)
-		began, before := threadTime(), c.Usage().CPU+a.Host().CPU
-		s := begin(c)
-		for a.Mechanism() == ThreadClock || c.Usage().CPU < 100*time.Millisecond {
-			spin(50 * time.Microsecond)
-			s.Check(Now())
-		}
-		if err := a.Close(); err != nil {
-			t.Error(err)
-		}
-		for c.Usage().CPU < 150*time.Millisecond {
-			spin(50 * time.Microsecond)
-			s.Check(Now())
-		}
-		s.End(Now())
-		flush(a)
-		thread, accounted = time.Duration(threadTime()-began), c.Usage().CPU+a.Host().CPU-before
-	}()
-	<-done
-	off := 100 * (accounted.Seconds()/thread.Seconds() - 1)
-	t.Logf("thread %v, accounted %+.3f %%", thread, off)
-	return off
 }

@@ -83,7 +83,10 @@ func limited(t *testing.T) string {
 	if err := os.WriteFile(filepath.Join(dir, file), []byte(strconv.Itoa(oomLimit)), 0); err != nil {
 		lacking(t, "no memory controller: ", err)
 	}
+	// Swap is none of it.
 	_ = os.WriteFile(filepath.Join(dir, "memory.swap.max"), []byte("0"), 0)
+	_ = os.WriteFile(filepath.Join(dir, "memory.swappiness"), []byte("0"), 0)
+	_ = os.WriteFile(filepath.Join(dir, "memory.memsw.limit_in_bytes"), []byte(strconv.Itoa(oomLimit)), 0)
 	return dir
 }
 
@@ -193,6 +196,9 @@ func TestOwnOOMKillIsKept(t *testing.T) {
 		missing(t, errors.Join(w.Missing()...))
 	}
 	remove, err := w.Keep(pin)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EROFS) {
+		lacking(t, err)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

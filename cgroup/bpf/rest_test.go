@@ -100,18 +100,6 @@ func TestLook(t *testing.T) {
 
 // Stints and sums go on while programs are taken off and put back on under them.
 func TestRestUnderStints(t *testing.T) {
-	for attempt := 1; ; attempt++ { // as in TestSumIsTheThreads
-		off := restingOff(t)
-		if off <= 1 && off >= -1 {
-			return
-		}
-		if attempt == 5 {
-			t.Fatalf("the sum is off by %.2f %%", off)
-		}
-	}
-}
-
-func restingOff(t *testing.T) float64 {
 	a := Open(Config{Containers: 4, NoTick: true, Rest: true})
 	defer a.Close()
 	if a.Mechanism() == ThreadClock {
@@ -124,8 +112,8 @@ func restingOff(t *testing.T) float64 {
 	c, d := open(t, a, 0), open(t, a, 0)
 	var stop atomic.Bool
 	var rests int
-	toggled := make(chan error)
-	go func() {
+	toggled := make(chan error, 1)
+	toggle := func() {
 		for !stop.Load() {
 			if err := errors.Join(a.rest(r, true), a.rest(r, false)); err != nil {
 				toggled <- err
@@ -134,14 +122,13 @@ func restingOff(t *testing.T) float64 {
 			rests++
 		}
 		toggled <- nil
-	}()
-	var thread, accounted time.Duration
-	done := make(chan struct{})
+	}
+	var first, last reading
+	done := make(chan error)
 	go func() {
-		defer close(done)
 		runtime.LockOSThread()
-		flush(a)
-		began, before := threadTime(), c.Usage().CPU+d.Usage().CPU+a.Host().CPU
+		first = read(t, a, c, d)
+		go toggle()
 		s, next := begin(c), d.Stint(0)
 		for i := 0; c.Usage().CPU+d.Usage().CPU < 200*time.Millisecond; i++ {
 			spin(3 * time.Microsecond)
@@ -157,15 +144,15 @@ func restingOff(t *testing.T) float64 {
 			}
 		}
 		s.End(Now())
-		flush(a)
-		thread, accounted = time.Duration(threadTime()-began), c.Usage().CPU+d.Usage().CPU+a.Host().CPU-before
+		stop.Store(true)
+		err := <-toggled
+		last = read(t, a, c, d)
+		done <- err
 	}()
-	<-done
-	stop.Store(true)
-	if err := <-toggled; err != nil {
+	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	off := 100 * (accounted.Seconds()/thread.Seconds() - 1)
-	t.Logf("thread %v, %d rests, %v and %v, accounted %+.3f %%", thread, rests, c.Usage().CPU, d.Usage().CPU, off)
-	return off
+	t.Logf("%d rests, %v and %v", rests, c.Usage().CPU, d.Usage().CPU)
+	// As in TestLateLoading.
+	sumBetween(t, first, last, 1)
 }

@@ -3,7 +3,7 @@
 package bpf
 
 import (
-	"os"
+	"errors"
 	"runtime"
 	"testing"
 
@@ -28,32 +28,13 @@ func TestSwitchCounter(t *testing.T) {
 	}
 	defer collection.Close()
 	c := switchCounter{program: collection.Programs["switches"]}
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	before, err := c.counts()
 	if err != nil {
-		t.Fatal(err)
+		missing(t, err)
 	}
 	const n = 500
-	go func() {
-		defer w.Close()
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		for range n {
-			w.Write([]byte{1})
-			pause := unix.NsecToTimespec(1000)
-			unix.Nanosleep(&pause, nil) // a switch
-		}
-	}()
-	for buf := make([]byte, 1); ; {
-		if k, _ := r.Read(buf); k == 0 {
-			break
-		}
+	if err := takeTurns(n); err != nil {
+		t.Fatal(err)
 	}
 	after, err := c.counts()
 	if err != nil {
@@ -69,6 +50,55 @@ func TestSwitchCounter(t *testing.T) {
 		t.Errorf("all in all %d, %v", stat, err)
 	}
 	if all < n || all > 1<<31 {
-		t.Errorf("%d switches, of one thread alone there were %d", all, n)
+		t.Errorf("%d switches, of two threads alone there were %d", all, n)
+	}
+}
+
+// takeTurns has two threads on one processor switch at least so often: each waits for the
+// other one.
+func takeTurns(n int) error {
+	var cpus, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
+		return err
+	}
+	for i := 0; one.Count() == 0; i++ {
+		if cpus.IsSet(i) {
+			one.Set(i)
+		}
+	}
+	var there, back [2]int
+	if err := errors.Join(unix.Pipe2(there[:], unix.O_CLOEXEC), unix.Pipe2(back[:], unix.O_CLOEXEC)); err != nil {
+		return err
+	}
+	ended := make(chan error)
+	run := func(in, out int, first bool) {
+		runtime.LockOSThread() // which ends with it
+		err := unix.SchedSetaffinity(0, &one)
+		b := make([]byte, 1)
+		for i := 0; i < n && err == nil; i++ {
+			if !first || i > 0 {
+				_, err = ignoringEINTR(unix.Read, in, b)
+			}
+			if err == nil {
+				_, err = ignoringEINTR(unix.Write, out, b)
+			}
+		}
+		if first && err == nil {
+			_, err = ignoringEINTR(unix.Read, in, b)
+		}
+		unix.Close(in)
+		unix.Close(out)
+		ended <- err
+	}
+	go run(back[0], there[1], true)
+	go run(there[0], back[1], false)
+	return errors.Join(<-ended, <-ended)
+}
+
+func ignoringEINTR(f func(int, []byte) (int, error), fd int, b []byte) (n int, err error) {
+	for {
+		if n, err = f(fd, b); err != unix.EINTR {
+			return n, err
+		}
 	}
 }

@@ -24,11 +24,8 @@ import (
 func open(t testing.TB) *Wall {
 	t.Helper()
 	m, err := cgroupfs.Open(cgroupfs.Config{Parent: cgroupfs.Auto, State: t.TempDir(), PID: os.Getpid(), Bare: true})
-	if errors.Is(err, cgroupfs.ErrNotSupported) || errors.Is(err, unix.EROFS) {
-		t.Skip("no cgroup v2 hierarchy that may be written: ", err)
-	}
 	if err != nil {
-		missing(t, err)
+		missing(t, err) // no cgroup v2 hierarchy that may be written
 	}
 	t.Cleanup(func() {
 		if err := m.Close(); err != nil {
@@ -47,10 +44,14 @@ func open(t testing.TB) *Wall {
 	return w
 }
 
-// missing skips a test, but not where CI should have had the privileges.
+// missing skips a test where the host refuses what it needs, as containers and other
+// kernels may. The virtual machine refuses nothing, and what CI's verifier refuses is a
+// mistake of ours.
 func missing(t testing.TB, why error) {
 	t.Helper()
-	if os.Getenv("CI") == "true" && os.Getuid() == 0 {
+	var verifier *ebpf.VerifierError
+	ours := errors.As(why, &verifier) && len(verifier.Log) > 0
+	if os.Getenv("WASMPOD_TEST_VM") != "" || os.Getenv("CI") == "true" && ours {
 		t.Fatal(why)
 	}
 	t.Skip(why)
@@ -83,6 +84,9 @@ func to(block string, ports ...uint16) Destination {
 func socket(t testing.TB, p *Pod, family, kind int) int {
 	t.Helper()
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		missing(t, err) // a kernel without IPv6
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,6 +142,9 @@ func TestConnect(t *testing.T) {
 		{"another family", p, "tcp", fmt.Sprintf("[::1]:%d", at.Port()), unix.EPERM},
 		{"what is no pod's", nil, "tcp", at.String(), nil},
 	} {
+		if c.what == "another family" {
+			socket(t, nil, unix.AF_INET6, unix.SOCK_STREAM) // skips where there is none
+		}
 		if err := dial(c.pod, c.network, c.address); !errors.Is(err, c.want) || c.want == nil && err != nil {
 			t.Errorf("%s: %v, want %v", c.what, err, c.want)
 		}
@@ -296,6 +303,14 @@ func TestCounting(t *testing.T) {
 		}
 		if _, err := echo.WriteTo(b[:2*n/3], from); err != nil {
 			t.Fatal(err)
+		}
+		// It is counted before it can be received, which a busy machine puts off.
+		readable := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		for err = unix.EINTR; err == unix.EINTR; {
+			_, err = unix.Poll(readable, -1)
+		}
+		if n, _, err := unix.Recvfrom(fd, b, 0); err != nil || n != 2*got/3 {
+			t.Fatal(n, err)
 		}
 		sent += n
 	}
