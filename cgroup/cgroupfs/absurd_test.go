@@ -18,8 +18,7 @@ import (
 
 func TestAbsurdLimits(t *testing.T) {
 	parent, h := own(t)
-	needs(t, h, parent, CPU)
-	needs(t, h, parent, Memory)
+	needs(t, h, parent, CPU, Memory)
 	m := open(t, Config{Parent: parent, State: t.TempDir()})
 	for _, c := range []struct {
 		limits Limits
@@ -84,6 +83,8 @@ func TestAbsurdLimits(t *testing.T) {
 		if err := m.Limit(Limits{MemoryBytes: 16 << 20}); err != nil {
 			t.Error(err)
 		}
+		noSwap(m.pods, 16<<20)
+		noSwap(g, 1<<40)
 		in.Close()
 		var exit *exec.ExitError
 		if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {

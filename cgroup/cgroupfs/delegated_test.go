@@ -45,6 +45,7 @@ func TestDelegatedToAnotherUser(t *testing.T) {
 	if h.Mode() != V2 {
 		t.Skipf("hierarchy: %s; a user is given groups of cgroup v2 only", h.Mode())
 	}
+	needs(t, h, parent, CPU, Memory)
 	const user = 1000
 	dir, err := h.dir(unified, parent)
 	if err != nil {

@@ -20,6 +20,7 @@ func TestMemoryGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	noSwap(pod, 16<<20)
 	hierarchy := unified
 	if pod.dirs[Memory] != "" {
 		hierarchy = Memory

@@ -20,6 +20,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
+var touched [][]byte
+
 // The test binary is also a process that opens a Manager and waits for its end.
 func TestMain(m *testing.M) {
 	if parent := os.Getenv("CGROUPFS_TEST_PARENT"); parent != "" {
@@ -40,7 +42,12 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	case "burn":
 		for n := 0; ; n++ {
-			_ = n
+			if n%(1<<28) == 0 { // and once in a while memory that is new, up to 64 MiB
+				touched = append(touched[:len(touched)%64], make([]byte, 1<<20))
+				for i := 0; i < 1<<20; i += 4096 {
+					touched[len(touched)-1][i] = 1
+				}
+			}
 		}
 	case "eat":
 		bufio.NewReader(os.Stdin).ReadByte() // until we are in the group
@@ -62,19 +69,19 @@ func own(t testing.TB) (parent string, h Host) {
 	t.Helper()
 	h, err := Detect()
 	if err != nil || h.Mode() == None {
-		t.Skip("no cgroup hierarchy is mounted")
+		lacking(t, "no cgroup hierarchy is mounted")
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("not root, and nothing is delegated to the tests")
+		lacking(t, "not root, and nothing is delegated to the tests")
 	}
 	parent = fmt.Sprintf("/wasmpod-test-%d-%d", os.Getpid(), time.Now().UnixNano())
 	for hierarchy := range h.mounts {
 		dir, err := h.dir(hierarchy, parent)
 		if err != nil {
-			t.Fatal(err)
+			lacking(t, "groups can be made in a container's only: ", err)
 		}
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			t.Skip("groups cannot be made: ", err)
+			lacking(t, "groups cannot be made: ", err)
 		}
 		t.Cleanup(func() {
 			if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -85,8 +92,10 @@ func own(t testing.TB) (parent string, h Host) {
 	if m, ok := h.mounts[unified]; ok { // for our parent, which a test may do and the package may not
 		for _, c := range words(m.point, "cgroup.controllers") {
 			if slices.Contains(controllers, c) {
+				// A container's topmost group has processes, and takes none then: whoever needs
+				// the controller is told.
 				if err := os.WriteFile(filepath.Join(m.point, "cgroup.subtree_control"), []byte("+"+c), 0); err != nil {
-					t.Fatal(err)
+					t.Log(err)
 				}
 			}
 		}
@@ -108,15 +117,32 @@ func open(t testing.TB, c Config) *Manager {
 	return m
 }
 
-// needs skips where the machine lacks a controller, which the virtual one has.
-func needs(t *testing.T, h Host, parent, controller string) {
+// lacking skips a test, but not in the virtual machine, which has everything.
+func lacking(t testing.TB, why ...any) {
+	t.Helper()
+	if os.Getenv("WASMPOD_TEST_VM") != "" {
+		t.Fatal(why...)
+	}
+	t.Skip(why...)
+}
+
+// needs skips where the machine lacks controllers, which the virtual one has.
+func needs(t *testing.T, h Host, parent string, controllers ...string) {
 	t.Helper()
 	by, absent := h.Controllers(parent)
-	if by[controller] == "" {
-		if os.Getenv("WASMPOD_TEST_VM") != "" {
-			t.Fatal(absent[controller])
+	for _, c := range controllers {
+		if by[c] == "" {
+			lacking(t, absent[c])
 		}
-		t.Skip(absent[controller])
+	}
+}
+
+// noSwap has a group's limit of memory be all that there is for it.
+func noSwap(g *Group, limit int64) {
+	for _, dir := range g.each() {
+		_ = os.WriteFile(filepath.Join(dir, "memory.swap.max"), []byte("0"), 0)
+		_ = os.WriteFile(filepath.Join(dir, "memory.swappiness"), []byte("0"), 0)
+		_ = os.WriteFile(filepath.Join(dir, "memory.memsw.limit_in_bytes"), []byte(strconv.FormatInt(limit, 10)), 0)
 	}
 }
 
@@ -142,7 +168,7 @@ func end(cmd *exec.Cmd) {
 
 func TestPodGroups(t *testing.T) {
 	parent, h := own(t)
-	needs(t, h, parent, CPU)
+	needs(t, h, parent, CPU, Memory)
 	m := open(t, Config{Parent: parent, State: t.TempDir()})
 	if err := m.Limit(Limits{CPUMilli: 4000, CPUShares: 2048, MemoryBytes: 4 << 30}); err != nil {
 		t.Fatal(err)
@@ -213,11 +239,11 @@ func TestPodGroups(t *testing.T) {
 		}
 	})
 	t.Run("OOM-01 the kernel ends what exceeds memory", func(t *testing.T) {
-		needs(t, h, parent, Memory)
 		g, err := m.Pod("hungry", corev1.PodQOSBurstable, Limits{MemoryBytes: 16 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}
+		noSwap(g, 16<<20)
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = append(os.Environ(), "CGROUPFS_TEST_DO=eat")
 		start, err := cmd.StdinPipe()
@@ -273,7 +299,12 @@ func TestProcessIsMovedThereAndBack(t *testing.T) {
 		if err := m.Limit(Limits{MemoryBytes: 1 << 30}); err != nil {
 			t.Error(err)
 		}
-		if s, err := m.Wall(); err != nil || s.MemoryLimit != 1<<30 || s.MemoryBytes == 0 {
+		s, err := m.Wall()
+		// What it has from before may be charged where it was then.
+		for deadline := time.Now().Add(5 * time.Minute); err == nil && s.MemoryBytes == 0 && time.Now().Before(deadline); {
+			s, err = m.Wall()
+		}
+		if err != nil || s.MemoryLimit != 1<<30 || s.MemoryBytes == 0 {
 			t.Errorf("%+v %v", s, err)
 		}
 	}
@@ -393,7 +424,7 @@ func TestNoLeaks(t *testing.T) {
 		rounds = 50 // emulated
 	}
 	make(rounds)
-	if after := fds(); after != before {
+	if after := fds(); after > before {
 		t.Errorf("%d descriptors, were %d", after, before)
 	}
 	if len(m.groups) != 0 {
