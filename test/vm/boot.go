@@ -27,7 +27,7 @@ const (
 func (m machine) boot(kernel, initrd, args string, timeout time.Duration) error {
 	emulator := append(m.emulator[:len(m.emulator):len(m.emulator)], "-accel", "tcg,thread=single", "-smp", "2", "-m", "1024",
 		"-nographic", "-no-reboot", "-net", "none", "-kernel", kernel, "-initrd", initrd,
-		"-append", "console="+m.console+" quiet panic=-1 loglevel=3 "+args)
+		"-append", "console="+m.console+" quiet panic=-1 loglevel=3 "+m.clockArgs()+args)
 	return run(emulator, timeout, timeout/(boots+1))
 }
 

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -68,5 +70,19 @@ func TestBootHangs(t *testing.T) {
 func TestWatchNothing(t *testing.T) {
 	if _, err := watch(context.Background(), []string{"/nonexistent"}, time.Second); err == nil {
 		t.Error("no error")
+	}
+}
+
+func TestClockArgs(t *testing.T) {
+	if got := (machine{arch: "arm64"}).clockArgs(); got != "" {
+		t.Errorf("arm64 has no such counter, yet its kernel is told of one: %q", got)
+	}
+	got := (machine{arch: runtime.GOARCH}).clockArgs()
+	if got == "" {
+		t.Skip("this machine's processors have no counter that runs evenly")
+	}
+	var kHz int
+	if _, err := fmt.Sscanf(got, "tsc=reliable tsc_early_khz=%d clocksource=tsc", &kHz); err != nil || kHz < 100_000 || kHz > 100_000_000 {
+		t.Errorf("%q: %d kHz (%v)", got, kHz, err)
 	}
 }
