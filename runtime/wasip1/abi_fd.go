@@ -181,7 +181,7 @@ func fdAdvise(_ context.Context, p *Process, _ memory, a []uint64) Errno {
 }
 
 // fd_allocate(fd, offset, len)
-func fdAllocate(_ context.Context, p *Process, _ memory, a []uint64) Errno {
+func fdAllocate(ctx context.Context, p *Process, _ memory, a []uint64) Errno {
 	d, errno := p.need(a[0], rightFdWrite)
 	switch {
 	case errno != 0:
@@ -191,7 +191,7 @@ func fdAllocate(_ context.Context, p *Process, _ memory, a []uint64) Errno {
 	case a[2] > math.MaxInt64-a[1]:
 		return ErrnoFBIG
 	}
-	return d.file.allocate(int64(a[1]), int64(a[2]))
+	return d.file.allocate(ctx, int64(a[1]), int64(a[2]))
 }
 
 // fd_fdstat_get(fd, stat):
@@ -287,7 +287,7 @@ func putFilestat(m memory, ptr uint64, st filestat) Errno {
 }
 
 // fd_filestat_set_size(fd, size)
-func fdFilestatSetSize(_ context.Context, p *Process, _ memory, a []uint64) Errno {
+func fdFilestatSetSize(ctx context.Context, p *Process, _ memory, a []uint64) Errno {
 	d, errno := p.need(a[0], rightFdWrite)
 	switch {
 	case errno != 0:
@@ -295,7 +295,7 @@ func fdFilestatSetSize(_ context.Context, p *Process, _ memory, a []uint64) Errn
 	case a[1] > math.MaxInt64:
 		return ErrnoFBIG
 	}
-	return d.file.setSize(int64(a[1]))
+	return d.file.setSize(ctx, int64(a[1]))
 }
 
 // fd_filestat_set_times(fd, atim, mtim, fst_flags)

@@ -51,8 +51,8 @@ func (d *openDir) read(context.Context, [][]byte, bool) (int, Errno)    { return
 func (d *openDir) pread(context.Context, [][]byte, int64) (int, Errno)  { return 0, ErrnoISDIR }
 func (d *openDir) pwrite(context.Context, [][]byte, int64) (int, Errno) { return 0, ErrnoBADF }
 func (d *openDir) seek(int64, uint8) (int64, Errno)                     { return 0, ErrnoBADF }
-func (d *openDir) allocate(int64, int64) Errno                          { return ErrnoBADF }
-func (d *openDir) setSize(int64) Errno                                  { return ErrnoBADF }
+func (d *openDir) allocate(context.Context, int64, int64) Errno         { return ErrnoBADF }
+func (d *openDir) setSize(context.Context, int64) Errno                 { return ErrnoBADF }
 
 func (d *openDir) sync() Errno {
 	if d.at.fd < 0 {

@@ -1,5 +1,7 @@
 package wasip1
 
+import "context"
+
 // fdOverlay is the descriptor of a directory that is an overlay's.
 const fdOverlay = -3
 
@@ -110,9 +112,9 @@ func (d dirRef) setTimesAt(name string, t timesUpdate) Errno {
 
 // open opens a file, which is then new if made, or a directory, which is then in
 // the place of the file.
-func (d dirRef) open(name string, f openFlags, who owner, m *mount) (file, dirRef, Errno) {
+func (d dirRef) open(ctx context.Context, name string, f openFlags, who owner, m *mount) (file, dirRef, Errno) {
 	if d.ov != nil {
-		n, errno := d.ov.open(d.dir, name, f, who)
+		n, errno := d.ov.open(ctx, d.dir, name, f, who)
 		switch {
 		case errno != 0:
 			return nil, virtualDir, errno

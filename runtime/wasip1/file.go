@@ -99,8 +99,10 @@ type file interface {
 	seek(offset int64, whence uint8) (int64, Errno)
 
 	sync() Errno
-	allocate(offset, length int64) Errno
-	setSize(size int64) Errno
+	// allocate and setSize may have to copy a file, or to find room for much: they
+	// watch ctx as read does.
+	allocate(ctx context.Context, offset, length int64) Errno
+	setSize(ctx context.Context, size int64) Errno
 	setTimes(t timesUpdate) Errno
 	// setFlags is told the new flags; the table keeps them.
 	setFlags(flags uint16) Errno
@@ -125,8 +127,8 @@ func (noFile) pread(context.Context, [][]byte, int64) (int, Errno)  { return 0, 
 func (noFile) pwrite(context.Context, [][]byte, int64) (int, Errno) { return 0, ErrnoSPIPE }
 func (noFile) seek(int64, uint8) (int64, Errno)                     { return 0, ErrnoSPIPE }
 func (noFile) sync() Errno                                          { return ErrnoINVAL }
-func (noFile) allocate(int64, int64) Errno                          { return ErrnoNODEV }
-func (noFile) setSize(int64) Errno                                  { return ErrnoINVAL }
+func (noFile) allocate(context.Context, int64, int64) Errno         { return ErrnoNODEV }
+func (noFile) setSize(context.Context, int64) Errno                 { return ErrnoINVAL }
 func (noFile) setTimes(timesUpdate) Errno                           { return ErrnoSuccess }
 func (noFile) setFlags(uint16) Errno                                { return ErrnoSuccess }
 func (noFile) poll(bool) (bool, uint64, bool)                       { return true, 0, false }

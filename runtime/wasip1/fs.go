@@ -375,7 +375,7 @@ func (ns *namespace) prepare(at, name string, dir bool) (link string, _ error) {
 	case errno == ErrnoNOENT && !p.mnt.readOnly:
 		if dir {
 			p.mkdir(p.name, owner{})
-		} else if f, _, errno := p.open(p.name, openFlags{write: true, create: true, excl: true}, owner{}, p.mnt); errno == 0 {
+		} else if f, _, errno := p.open(context.Background(), p.name, openFlags{write: true, create: true, excl: true}, owner{}, p.mnt); errno == 0 {
 			f.close()
 		}
 	}

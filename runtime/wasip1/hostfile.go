@@ -152,10 +152,18 @@ func (h *hostFile) seek(offset int64, whence uint8) (int64, Errno) {
 	return pos, toErrno(err)
 }
 
-func (h *hostFile) sync() Errno                         { return retry(func() error { return unix.Fsync(h.fd) }) }
-func (h *hostFile) allocate(offset, length int64) Errno { return hostAllocate(h.fd, offset, length) }
+func (h *hostFile) sync() Errno { return retry(func() error { return unix.Fsync(h.fd) }) }
 
-func (h *hostFile) setSize(size int64) Errno {
+// The disk may have to look for what is to be given to a file, or taken from it.
+func (h *hostFile) allocate(ctx context.Context, offset, length int64) Errno {
+	leave(ctx)
+	defer enter(ctx)
+	return hostAllocate(h.fd, offset, length)
+}
+
+func (h *hostFile) setSize(ctx context.Context, size int64) Errno {
+	leave(ctx)
+	defer enter(ctx)
 	return retry(func() error { return unix.Ftruncate(h.fd, size) })
 }
 

@@ -1,10 +1,12 @@
 package wasip1
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,9 +35,12 @@ type LowerContent struct {
 	mu      sync.Mutex
 	fd      int
 	users   int
-	checked bool
+	checked atomic.Bool
 	inode   *inode // that the first entry has made
 }
+
+// longCheck is the size of content that takes a while to check.
+const longCheck = 1 << 20
 
 // LowerEntry is a file, directory or symbolic link of a Lower.
 type LowerEntry struct {
@@ -128,10 +133,9 @@ func (c *LowerContent) acquire() Errno {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.users == 0 {
-		if !c.checked && c.Check != nil && c.Check() != nil {
-			return ErrnoIO
+		if errno := c.check(); errno != 0 {
+			return errno
 		}
-		c.checked = true
 		errno := retry(func() (err error) {
 			c.fd, err = unix.Open(c.Path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 			return
@@ -146,6 +150,39 @@ func (c *LowerContent) acquire() Errno {
 	}
 	c.users++
 	return 0
+}
+
+// check is called with the lock.
+func (c *LowerContent) check() Errno {
+	if !c.checked.Load() {
+		if c.Check != nil && c.Check() != nil {
+			return ErrnoIO
+		}
+		c.checked.Store(true)
+	}
+	return 0
+}
+
+// verify checks content before it is acquired if that takes long. No lock may be
+// held: others have the guest's place meanwhile, and a kill does not wait for it.
+func (c *LowerContent) verify(ctx context.Context) Errno {
+	if c.Check == nil || c.Size < longCheck || c.checked.Load() {
+		return 0
+	}
+	leave(ctx)
+	result := make(chan Errno, 1)
+	go func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		result <- c.check()
+	}()
+	select {
+	case errno := <-result:
+		enter(ctx)
+		return errno
+	case <-ctx.Done():
+		panic(killed)
+	}
 }
 
 func (c *LowerContent) release() {

@@ -133,7 +133,7 @@ func (p *Process) openPath(ctx context.Context, b base, path string, a openArgs)
 		}
 		return p.newOpenDir(base{dirRef: virtualDir, node: at.node, path: w.guestPath()})
 	}
-	opened, dir, errno := openAt(&at, a, wantDir, p.owner)
+	opened, dir, errno := openAt(ctx, &at, a, wantDir, p.owner)
 	if errno == 0 && opened == nil {
 		return p.newOpenDir(base{dirRef: dir, node: at.node, mnt: at.mnt, path: w.guestPath()})
 	}
@@ -141,7 +141,7 @@ func (p *Process) openPath(ctx context.Context, b base, path string, a openArgs)
 }
 
 // openAt opens a place of a mount: a file, or else a directory.
-func openAt(at *place, a openArgs, wantDir bool, who owner) (file, dirRef, Errno) {
+func openAt(ctx context.Context, at *place, a openArgs, wantDir bool, who owner) (file, dirRef, Errno) {
 	flags := openFlags{
 		read:      a.read,
 		write:     a.write,
@@ -154,7 +154,7 @@ func openAt(at *place, a openArgs, wantDir bool, who owner) (file, dirRef, Errno
 		dsync:     a.fdflags&fdflagDsync != 0,
 	}
 	if !at.readOnly() || !flags.write && !flags.create && !flags.trunc {
-		return at.open(at.component(), flags, who, at.mnt)
+		return at.open(ctx, at.component(), flags, who, at.mnt)
 	}
 	st, errno := at.statAt(at.component())
 	switch {
@@ -173,7 +173,7 @@ func openAt(at *place, a openArgs, wantDir bool, who owner) (file, dirRef, Errno
 		return nil, virtualDir, errno
 	}
 	flags.create = false
-	return at.open(at.component(), flags, who, at.mnt)
+	return at.open(ctx, at.component(), flags, who, at.mnt)
 }
 
 func (p *Process) makeDirectory(ctx context.Context, b base, path string) Errno {

@@ -2,6 +2,7 @@ package wasip1
 
 import (
 	"context"
+	"math"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -214,6 +215,9 @@ func (b *body) writeAt(ctx context.Context, o *Overlay, p []byte, off int64, atE
 	if atEnd {
 		off = b.size
 	}
+	if off > math.MaxInt64-int64(len(p)) {
+		return 0, off, ErrnoFBIG
+	}
 	defer b.changed(o)
 	if b.path == "" {
 		n = b.writeMemory(o, p, off)
@@ -347,14 +351,62 @@ func (b *body) takeOver(ctx context.Context, o *Overlay, keep int64) (errno Errn
 		return errno
 	}
 	done = true
+	b.onDisk(o, fd, path, keep)
+	return 0
+}
+
+// bring is takeOver for content that is not copied in no time. Nobody waits for it:
+// neither those who want the file, as what is copied never changes, nor other
+// guests, which have the place meanwhile.
+func (b *body) bring(ctx context.Context, o *Overlay, keep int64) Errno {
+	b.mu.RLock()
+	from, size := b.lower, b.size
+	if from == nil || o.config.Dir == "" || keep == size || min(keep, size) <= maxMemoryFile {
+		b.mu.RUnlock()
+		return 0
+	}
+	errno := from.acquire()
+	b.mu.RUnlock()
+	if errno != 0 {
+		return errno
+	}
+	defer from.release()
+	keep = min(keep, size)
+	fd, path, errno := o.createFile()
+	if errno != 0 {
+		return errno
+	}
+	taken := false
+	defer func() { // also when the guest is killed meanwhile
+		if !taken {
+			hostClose(fd)
+			o.removeFile(path)
+		}
+	}()
+	leave(ctx)
+	errno = copyRange(ctx, fd, from.fd, keep)
+	enter(ctx)
+	if errno != 0 {
+		return errno
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lower != nil { // else somebody else was faster
+		taken = true
+		b.onDisk(o, fd, path, keep)
+	}
+	return 0
+}
+
+// onDisk is called when the content has been copied from the Lower to a file.
+func (b *body) onDisk(o *Overlay, fd int, path string, size int64) {
 	b.leaveLower()
-	b.size, b.path, b.fd = keep, path, fd
+	b.size, b.path, b.fd = size, path, fd
 	if b.users == 0 {
 		hostClose(fd)
 		b.fd = -1
 	}
 	b.changed(o)
-	return 0
 }
 
 // copyChunk is how much is copied between two looks whether the guest is to end.
@@ -422,6 +474,18 @@ func (b *body) setSize(ctx context.Context, o *Overlay, size int64) Errno {
 
 // allocate is posix_fallocate(3).
 func (b *body) allocate(ctx context.Context, o *Overlay, off, length int64) Errno {
+	for o.config.Dir == "" && length > largestPiece {
+		// Much memory is found in pieces, between which others have a turn.
+		if errno := b.allocatePiece(ctx, o, off, largestPiece, false); errno != 0 {
+			return errno
+		}
+		off, length = off+largestPiece, length-largestPiece
+		breathe(ctx)
+	}
+	return b.allocatePiece(ctx, o, off, length, true)
+}
+
+func (b *body) allocatePiece(ctx context.Context, o *Overlay, off, length int64, last bool) Errno {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if errno := b.takeOver(ctx, o, b.size); errno != 0 {
@@ -430,11 +494,14 @@ func (b *body) allocate(ctx context.Context, o *Overlay, off, length int64) Errn
 	defer b.changed(o)
 	end := off + length
 	if b.path == "" {
-		if (o.config.Dir == "" || end <= maxMemoryFile) && b.allocateMemory(ctx, o, off, end) {
-			b.size = max(b.size, end)
+		if (o.config.Dir == "" || end <= maxMemoryFile) && b.allocateMemory(o, off, end) {
+			if last {
+				b.size = max(b.size, end)
+			}
 			return 0
 		}
 		if o.config.Dir == "" {
+			b.cut(o, b.size) // what was found beyond the end
 			return ErrnoNOSPC
 		}
 		if errno := b.spill(o); errno != 0 {

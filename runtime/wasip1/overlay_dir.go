@@ -192,14 +192,10 @@ func firstAfter(sorted []string, after string, there func(string) bool) string {
 
 // empty reports whether a directory has no entries.
 func (o *Overlay) empty(d *inode) bool {
-	visible := 0
 	for _, n := range d.dir.names {
 		if n != nil {
-			visible++
+			return false
 		}
-	}
-	if visible > 0 {
-		return false
 	}
 	if d.frozen || d.dir.under == nil {
 		return true

@@ -87,6 +87,9 @@ func (f *overlayFile) writeAt(ctx context.Context, bufs [][]byte, off int64, atE
 		return 0, off, ErrnoFBIG
 	}
 	errno = f.change(func(b *body) Errno {
+		if errno := b.bring(ctx, f.o, math.MaxInt64); errno != 0 {
+			return errno
+		}
 		var err error
 		n, err = inPieces(ctx, bufs, func(p []byte) (int, error) {
 			m, at, err := b.writeAt(ctx, f.o, p, off, atEnd)
@@ -132,18 +135,28 @@ func (f *overlayFile) seek(offset int64, whence uint8) (int64, Errno) {
 // sync has nothing to do: nobody looks at a private root after a crash.
 func (f *overlayFile) sync() Errno { return 0 }
 
-func (f *overlayFile) allocate(offset, length int64) Errno {
+func (f *overlayFile) allocate(ctx context.Context, offset, length int64) Errno {
 	if f.mnt.readOnly {
 		return ErrnoROFS
 	}
-	return f.change(func(b *body) Errno { return b.allocate(context.Background(), f.o, offset, length) })
+	return f.change(func(b *body) Errno {
+		if errno := b.bring(ctx, f.o, math.MaxInt64); errno != 0 {
+			return errno
+		}
+		return b.allocate(ctx, f.o, offset, length)
+	})
 }
 
-func (f *overlayFile) setSize(size int64) Errno {
+func (f *overlayFile) setSize(ctx context.Context, size int64) Errno {
 	if f.mnt.readOnly {
 		return ErrnoROFS
 	}
-	return f.change(func(b *body) Errno { return b.setSize(context.Background(), f.o, size) })
+	return f.change(func(b *body) Errno {
+		if errno := b.bring(ctx, f.o, size); errno != 0 {
+			return errno
+		}
+		return b.setSize(ctx, f.o, size)
+	})
 }
 
 func (f *overlayFile) setTimes(t timesUpdate) Errno {

@@ -1,9 +1,6 @@
 package wasip1
 
-import (
-	"context"
-	"maps"
-)
+import "maps"
 
 func (b *body) block(i int64) []byte {
 	if i == 0 {
@@ -167,16 +164,12 @@ func (b *body) cut(o *Overlay, size int64) {
 	b.trim(o)
 }
 
-func (b *body) allocateMemory(ctx context.Context, o *Overlay, off, end int64) bool {
-	for at := off; at < end; at = (at/blockSize + 1) * blockSize {
-		i := at / blockSize
+func (b *body) allocateMemory(o *Overlay, off, end int64) bool {
+	for i := off / blockSize; i <= (end-1)/blockSize; i++ {
 		block := b.block(i)
 		room := int(min(blockSize, end-i*blockSize))
 		if room <= cap(block) {
 			continue
-		}
-		if ctx.Err() != nil {
-			panic(killed)
 		}
 		grown, ok := b.growBlock(o, i, room)
 		if !ok {

@@ -1,6 +1,9 @@
 package wasip1
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // The operations of an overlay are those of host_unix.go: each takes a directory
 // and one component, does not follow a link in it, and answers as Linux does.
@@ -360,8 +363,32 @@ func (o *Overlay) stat(n *inode) filestat {
 	return o.current(n).filestat()
 }
 
+// unverified is the content of an image's file that has to be read as a whole
+// before it is opened; nil for others.
+func (o *Overlay) unverified(d *inode, name string) *LowerContent {
+	n, errno := o.find(d, name)
+	switch {
+	case errno != 0:
+		return nil
+	case n.frozen:
+		return n.content
+	case n.body == nil:
+		return nil
+	}
+	n.body.mu.RLock()
+	defer n.body.mu.RUnlock()
+	return n.body.lower
+}
+
 // open opens a file or directory, or creates a file.
-func (o *Overlay) open(d *inode, name string, f openFlags, who owner) (*inode, Errno) {
+func (o *Overlay) open(ctx context.Context, d *inode, name string, f openFlags, who owner) (*inode, Errno) {
+	if !f.trunc {
+		if c := o.unverified(d, name); c != nil {
+			if errno := c.verify(ctx); errno != 0 {
+				return nil, errno
+			}
+		}
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	n, errno := o.lookUp(d, name)

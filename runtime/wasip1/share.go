@@ -50,7 +50,7 @@ func (ns *namespace) openFile(guest string) (*File, Errno) {
 	if at.ov != nil {
 		version = at.ov.version.Load() // before the file is looked at
 	}
-	f, dir, errno := at.open(at.component(), openFlags{read: true}, owner{}, at.mnt)
+	f, dir, errno := at.open(context.Background(), at.component(), openFlags{read: true}, owner{}, at.mnt)
 	if errno != 0 {
 		return nil, errno
 	}
