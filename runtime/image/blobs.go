@@ -232,7 +232,9 @@ func (d *download) fetch(ctx context.Context) error {
 	buf := make([]byte, 256<<10)
 	for {
 		n, err := resp.Body.Read(buf)
-		watchdog.Reset(d.session.stall)
+		// The registry alone is hurried: a disk that has much to write may hold up
+		// what follows for longer.
+		watchdog.Stop()
 		if n > 0 {
 			if d.written+int64(n) > d.desc.Size {
 				_ = d.file.Truncate(0)
@@ -253,6 +255,7 @@ func (d *download) fetch(ctx context.Context) error {
 		case err != nil:
 			return interrupted(ctx, err)
 		}
+		watchdog.Reset(d.session.stall)
 	}
 }
 

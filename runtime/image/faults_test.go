@@ -6,17 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/v1/types"
-
+	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // TestPullFaults: what a registry or the network can do to a pull.
@@ -143,8 +147,16 @@ func TestPullFaults(t *testing.T) {
 			return true
 		})
 		cfg := quick(t)
-		cfg.Registries.Stall, cfg.Registries.Retries = 50*time.Millisecond, -1
-		_, err := open(t, cfg).Pull(t.Context(), ref, PullOptions{})
+		cfg.Registries.Retries = -1
+		s := open(t, cfg)
+		repo, err := s.cfg.Registries.repository(srv.host + "/big")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Of blobs alone: what else the registry says may take it longer.
+		s.transport(repo)
+		s.cfg.Registries.Stall = 50 * time.Millisecond
+		_, err = s.Pull(t.Context(), ref, PullOptions{})
 		wantError(t, err, ReasonErrImagePull, "it has sent nothing for 50ms")
 	})
 	t.Run("a storm of 429 and 5xx", func(t *testing.T) {
@@ -299,3 +311,73 @@ func TestPullFaults(t *testing.T) {
 		checkStore(t, cfg.Root)
 	})
 }
+
+// A disk that is slow, or who looks on, is not taken for a registry that stalls.
+func TestPullToSlowDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+		server := &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
+		go server.Serve(l)
+		defer server.Close()
+		cfg := quick(t)
+		cfg.Registries.Retries, cfg.Registries.Offline = -1, false
+		s := open(t, cfg)
+		repo, err := s.cfg.Registries.repository("localhost:5000/app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		trip := s.transport(repo).(*http.Transport)
+		trip.DialContext = l.dial
+		defer trip.CloseIdleConnections()
+		img := foreign{ // of more than is read at a time
+			layers:   [][]byte{tarOf(t, record{name: "app.wasm", body: string(wasm(strings.Repeat("x", 1<<20)))})},
+			config:   v1.Config{Entrypoint: []string{"/app.wasm"}},
+			platform: &v1.Platform{OS: "wasip1", Architecture: "wasm"},
+		}.image(t)
+		if err := remote.Write(repo.Tag("v1"), img, remote.WithTransport(trip)); err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Pull(t.Context(), "localhost:5000/app:v1", PullOptions{OnProgress: func(p Progress) {
+			if p.Done > 0 {
+				time.Sleep(10 * cfg.Registries.Stall) // of the bubble's time
+			}
+		}})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// pipeListener is a listener without sockets, for bubbles.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.closed:
+	case <-ctx.Done():
+	}
+	return nil, net.ErrClosed
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }

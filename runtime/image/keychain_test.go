@@ -79,7 +79,9 @@ func TestCredentialHelpers(t *testing.T) {
 	t.Run("it hangs, and nobody waits any more; others go on", func(t *testing.T) {
 		dir := t.TempDir()
 		helper(t, byStore, "echo > "+filepath.Join(dir, "runs")+"; exec sleep 1000")
-		s := open(t, quick(t))
+		cfg := quick(t)
+		cfg.Registries.Stall = time.Hour // it is not the time that ends the helper
+		s := open(t, cfg)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() {
@@ -126,7 +128,7 @@ func TestCredentialHelpers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		auth, err := hostCredentials(t.Context(), repo, 10*time.Second)
+		auth, err := hostCredentials(t.Context(), repo, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +136,7 @@ func TestCredentialHelpers(t *testing.T) {
 			t.Errorf("%+v, %v", c, err)
 		}
 		helper(t, `{"auths":{"https://index.docker.io/v1/":{"auth":"YW5uOnBhc3M="}}}`, "")
-		if auth, err = hostCredentials(t.Context(), repo, time.Second); err != nil {
+		if auth, err = hostCredentials(t.Context(), repo, time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		if c, err := auth.Authorization(); err != nil || c.Username != "ann" || !strings.HasPrefix(c.Password, "pass") {
