@@ -49,7 +49,8 @@ var shapes = []shape{
 	{
 		name: "serves",
 		spec: `{containers: [{name: c, image: httpecho-c, args: [serve, "8080"], ports: [{containerPort: 8080, hostPort: PORT, hostIP: 127.0.0.1}],
-			readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}, livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}}]}`,
+			readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1, timeoutSeconds: 60},
+			livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, timeoutSeconds: 60, failureThreshold: 60}}]}`,
 		until: ready,
 		then: func(l *life) error {
 			inside := func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -102,7 +103,7 @@ var shapes = []shape{
 		name: "talks to itself",
 		spec: `{containers: [{name: s, image: httpecho-c, args: [serve, "80"]},
 			{name: c, image: busybox, command: [sh, -c, "until wget -q -O /dev/null http://localhost/; do sleep 0.1; done; exec sleep 3600"],
-				readinessProbe: {exec: {command: [wget, -q, -O, /dev/null, "http://localhost/"]}, periodSeconds: 1}}]}`,
+				readinessProbe: {exec: {command: [wget, -q, -O, /dev/null, "http://localhost/"]}, periodSeconds: 1, timeoutSeconds: 60}}]}`,
 		until: ready,
 	},
 	{
@@ -165,9 +166,10 @@ var shapes = []shape{
 		name:  "gets a debugger",
 		spec:  `{containers: [{name: c, image: httpecho-c, args: [serve, "80"]}]}`,
 		until: running,
+		// The server runs, and may not listen yet.
 		then: func(l *life) error {
 			err := l.AddEphemeral(l.pod.UID, corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
-				Name: "debugger", Image: "busybox", ImagePullPolicy: corev1.PullNever, Command: []string{"wget", "-q", "-O", "/dev/null", "http://localhost/"},
+				Name: "debugger", Image: "busybox", ImagePullPolicy: corev1.PullNever, Command: []string{"sh", "-c", "until wget -q -O /dev/null http://localhost/; do sleep 0.1; done"},
 				TerminationMessagePath: corev1.TerminationMessagePathDefault, TerminationMessagePolicy: corev1.TerminationMessageReadFile,
 			}})
 			if err != nil {

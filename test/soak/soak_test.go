@@ -41,7 +41,7 @@ var (
 
 // patience bounds every wait: it is what a slow machine that has 32 other pods to
 // run may take for anything of one of them.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
 
 // soak is one process's Runtime, and what was done with it.
 type soak struct {
