@@ -127,3 +127,46 @@ func TestNonblockingStdin(t *testing.T) {
 		}
 	})
 }
+
+// Many subscriptions to many descriptors: each is watched once, and not any more
+// when the call is over.
+func TestPollManyDescriptors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCaller(t, ProcessConfig{})
+		var files []*signalFile
+		for n := range 2 { // the second time more of them
+			for range 30 {
+				c.want(0, "signal_open", uint64(1), 64)
+				files = append(files, c.p.fds.entries[c.u32(64)].file.(*signalFile))
+			}
+			at, count := uint32(4096), 0
+			subscribe := func(s []byte) {
+				c.mem.Write(at, s)
+				at += 48
+				count++
+			}
+			for range 3 {
+				for fd := range uint32(len(files)) {
+					subscribe(fdSub(1, eventRead, 4+fd))
+				}
+			}
+			subscribe(clockSub(3, clockMonotonic, uint64(time.Minute), 0))
+			began := time.Now()
+			time.AfterFunc(time.Second, func() { c.p.Signal(1) })
+			c.want(0, "poll_oneoff", 4096, 32768, count, 64)
+			// The latest descriptor has the signal, three times over.
+			if got := c.u32(64); got != 3 || time.Since(began) != time.Second {
+				t.Errorf("%d events after %v", got, time.Since(began))
+			}
+			if got, want := len(c.p.watched), len(files); got != want {
+				t.Errorf("round %d: %d were watched, want %d", n, got, want)
+			}
+			for _, f := range files {
+				if len(f.asleep.list) != 0 {
+					t.Fatal("a descriptor is still watched")
+				}
+			}
+			files[len(files)-1].take(make([]byte, 4))
+		}
+	})
+}

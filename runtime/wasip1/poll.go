@@ -3,7 +3,6 @@ package wasip1
 import (
 	"context"
 	"math"
-	"slices"
 	"time"
 )
 
@@ -173,13 +172,32 @@ func (p *Process) checkFile(q *polling, fd uint32, write, first bool, e *pollEve
 			break
 		}
 		fired, e.nbytes, e.hangup = f.poll(write)
-		if w := (watched{f, write}); first && !fired && !slices.Contains(q.watched, w) {
-			q.watched = append(q.watched, w)
+		if first && !fired && p.isNew(q, fd, write) {
+			q.watched = append(q.watched, watched{f, write})
 		}
 		return fired
 	}
 	e.errno = ErrnoBADF
 	return true
+}
+
+// isNew says whether q does not watch a descriptor yet, and notes that it does. One
+// poll may have a million subscriptions to thousands of descriptors.
+func (p *Process) isNew(q *polling, fd uint32, write bool) bool {
+	if len(q.watched) == 0 {
+		clear(p.polled)
+	}
+	bit := uint64(2) * uint64(fd)
+	if write {
+		bit++
+	}
+	word := int(bit / 64)
+	if word >= len(p.polled) { // two bits each are part of what descriptors take
+		p.polled = append(p.polled, make([]uint64, word+1-len(p.polled))...)
+	}
+	before := p.polled[word]
+	p.polled[word] |= 1 << (bit % 64)
+	return p.polled[word] != before
 }
 
 // due computes when a clock subscription is due, on the monotonic clock. One

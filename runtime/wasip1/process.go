@@ -114,6 +114,7 @@ type Process struct {
 	walk    walk
 	iovecs  [][]byte
 	watched []watched
+	polled  []uint64 // bits of descriptors, see isNew
 
 	rotation int // of the name servers
 }
