@@ -87,6 +87,10 @@ test-promtool: ## Check the Prometheus rules of docs/ with promtool (without one
 test-upstream: ## Compare our validation and defaults with upstream's code (builds it: minutes)
 	cd test/upstream && $(GO) test -timeout $(PATIENCE) ./...
 
+.PHONY: conformance
+conformance: ## Build and run the programs of WASI_TESTSUITE, a checkout of wasi-testsuite, for preview 1 (needs clang, wasi-libc, and asc or npm)
+	@test/conformance.sh "$(WASI_TESTSUITE)" $(PATIENCE)
+
 FUZZTIME ?= 10m
 .PHONY: fuzz
 fuzz: ## Fuzz every parser and host function, for FUZZTIME each
