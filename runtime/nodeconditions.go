@@ -167,6 +167,7 @@ type conditions struct {
 	mu    sync.Mutex
 	state nodeState
 	last  []corev1.NodeCondition
+	found bool // the mechanisms were, when last was made
 }
 
 // NodeConditions are the conditions of this node as a kubelet would have them in the
@@ -196,11 +197,12 @@ func (r *Runtime) observe(update func(s *nodeState, now time.Time)) []corev1.Nod
 	if diskShort(r.cfg.DataDir) {
 		c.state.DiskShort = now
 	}
-	previous := c.last
-	c.last = nodeConditions(c.state, previous, now)
-	for _, n := range changed(c.last, previous) {
+	previous, found := c.last, c.found
+	c.last, c.found = nodeConditions(c.state, previous, now), c.state.Checks != nil
+	for _, n := range changed(c.last, previous, found) {
 		log := r.cfg.Log.Info
-		if (n.Status == corev1.ConditionTrue) != (n.Type == corev1.NodeReady) {
+		// To end was somebody's wish.
+		if (n.Status == corev1.ConditionTrue) != (n.Type == corev1.NodeReady) && !(closing && n.Type == corev1.NodeReady) {
 			log = r.cfg.Log.Warn
 		}
 		log("node condition", "type", string(n.Type), "status", string(n.Status), "reason", n.Reason, "message", n.Message)
@@ -209,9 +211,10 @@ func (r *Runtime) observe(update func(s *nodeState, now time.Time)) []corev1.Nod
 }
 
 // changed are the conditions whose status or reason is another one than before. What
-// is as it should be from the beginning is no change, and what mechanisms there are at
-// the beginning is logged with them: see announce.
-func changed(conditions, previous []corev1.NodeCondition) (out []corev1.NodeCondition) {
+// is as it should be from the beginning is no change, and what mechanisms there are is
+// logged with them when they are found, see announce: found says that previous was made
+// after that.
+func changed(conditions, previous []corev1.NodeCondition, found bool) (out []corev1.NodeCondition) {
 	for _, c := range conditions {
 		i := slices.IndexFunc(previous, func(p corev1.NodeCondition) bool { return p.Type == c.Type })
 		switch {
@@ -220,7 +223,7 @@ func changed(conditions, previous []corev1.NodeCondition) (out []corev1.NodeCond
 				continue
 			}
 		case strings.HasSuffix(string(c.Type), "Degraded"):
-			if len(previous) == 0 {
+			if !found {
 				continue
 			}
 		case (c.Status == corev1.ConditionTrue) == (c.Type == corev1.NodeReady):

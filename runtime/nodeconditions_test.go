@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -98,6 +99,40 @@ func TestMechanismsHaveConditions(t *testing.T) {
 				t.Errorf("there is no condition for %+v", c)
 			}
 		}
+	}
+}
+
+// What is in force is told of when it is found, at some moment of the first second, and
+// that a node ends when somebody wants it to is nothing to warn of.
+func TestNodeConditionsOfNoConcern(t *testing.T) {
+	poor := []Check{{Name: cpuCheckName, Status: "fallback", Mechanism: "thread CPU clock"}}
+	for name, looks := range map[string][][]Check{
+		"found after the first look":  {nil, poor, poor},
+		"found before the first look": {poor, poor},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			r := &Runtime{cfg: Config{DataDir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))}}
+			for _, checks := range looks {
+				r.observe(func(s *nodeState, _ time.Time) { s.Checks = checks })
+			}
+			r.closed = true
+			if got := words(r.observe(func(*nodeState, time.Time) {})); !strings.Contains(got, "Ready=False:KubeletNotReady CPUAccountingDegraded=True") {
+				t.Error(got)
+			}
+			lines := strings.Split(log.String(), "\n")
+			lines = slices.DeleteFunc(lines, func(l string) bool { return l == "" || strings.Contains(l, "type=DiskPressure") }) // of this machine
+			if len(lines) > 0 {
+				t.Errorf("%q", lines)
+			}
+			r.closed = false
+			r.observe(func(s *nodeState, _ time.Time) {
+				s.Checks = append(poor, Check{Name: "run queue and page faults", Status: "absent"})
+			})
+			if !strings.Contains(log.String(), "SchedulerAccountingDegraded") {
+				t.Errorf("a mechanism that is lost is not told of: %s", &log)
+			}
+		})
 	}
 }
 
