@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/zip"
+	"bufio"
 	"context"
 	"io"
 	"net"
@@ -29,16 +30,11 @@ func TestHTTPD(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	stderr, said := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	p := &proc.Proc{
-		Ctx: ctx, Args: []string{"httpd", "-f", "-p", address, "-h", home}, Dir: "/", Stdout: io.Discard, Stderr: io.Discard,
+		Ctx: ctx, Args: []string{"httpd", "-f", "-p", "127.0.0.1:0", "-h", home}, Dir: "/", Stdout: io.Discard, Stderr: said,
 		Start: func(p *proc.Proc) int { // instead of a script
 			switch filepath.Base(p.Args[0]) {
 			case "plain":
@@ -50,14 +46,17 @@ func TestHTTPD(t *testing.T) {
 			return 0
 		},
 	}
-	go func() { ended <- proc.Invoke(applet.Table()["httpd"], p) }()
-	client := &http.Client{Timeout: 10 * time.Second}
-	for ; ; time.Sleep(time.Millisecond) {
-		if c, err := net.Dial("tcp", address); err == nil {
-			c.Close()
-			break
-		}
+	go func() {
+		ended <- proc.Invoke(applet.Table()["httpd"], p)
+		said.Close()
+	}()
+	line, err := bufio.NewReader(stderr).ReadString('\n')
+	address, ok := strings.CutPrefix(strings.TrimSpace(line), "httpd: listening on ")
+	if !ok {
+		t.Fatalf("it says %q, %v", line, err)
 	}
+	go io.Copy(io.Discard, stderr)
+	client := &http.Client{Timeout: time.Minute}
 	for _, tt := range []struct{ method, target, body, want string }{
 		{"GET", "/", "", "200 home"},
 		{"HEAD", "/", "", "200 "},

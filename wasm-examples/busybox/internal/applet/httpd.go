@@ -55,6 +55,9 @@ func httpd(p *proc.Proc) int {
 		p.Errorf("bind: %s", netReason(err))
 		return 1
 	}
+	if _, port, _ := net.SplitHostPort(address); port == "0" { // any: nobody else knows which
+		p.Errorf("listening on %s", l.Addr())
+	}
 	if !f.has('f') { // a daemon, which lives as long as the instance
 		go s.serve(context.Background(), l)
 		return 0
