@@ -154,5 +154,5 @@ func TestRestUnderStints(t *testing.T) {
 	}
 	t.Logf("%d rests, %v and %v", rests, c.Usage().CPU, d.Usage().CPU)
 	// As in TestLateLoading.
-	sumBetween(t, first, last, 1)
+	sumBetween(t, first, last, 3)
 }
