@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
@@ -375,7 +376,18 @@ func (d *diff) step() {
 		d.both(s, fmt.Sprintf("option(%d, %d)", opt, value), func(k sock) string { return k.option(opt, value) })
 	}
 	for _, s := range d.socks {
+		d.arrived(s)
 		d.both(s, "poll", sock.poll)
+	}
+}
+
+// arrived waits until the kernel has carried to a socket what ours was given at
+// once. It mostly has when a call returns; on a busy machine, where it passes
+// packets to a thread of its own, it may be later.
+func (d *diff) arrived(s *twins) {
+	ours := s.ours.poll()
+	for end := time.Now().Add(10 * time.Second); s.kernel.poll() != ours && time.Now().Before(end); {
+		unix.Poll(nil, 1)
 	}
 }
 

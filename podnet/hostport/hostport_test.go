@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -19,7 +21,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var anyPort = netip.MustParseAddrPort("127.0.0.1:0")
+// anyPort is one that this process alone is given, also again when it has given it
+// back: on Linux every address of 127.0.0.0/8 is the host's.
+var anyPort = func() netip.AddrPort {
+	own := [4]byte{127, 0, 0, 1}
+	if pid := os.Getpid(); runtime.GOOS == "linux" {
+		own = [4]byte{127, 64 | byte(pid>>16&0x3f), byte(pid >> 8), byte(pid)}
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4(own), 0)
+}()
 
 func forward(t *testing.T, network string, cfg Config) *Forwarder {
 	t.Helper()

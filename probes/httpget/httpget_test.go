@@ -43,7 +43,7 @@ func target(t testing.TB, server, path string) Target {
 }
 
 func probe(t testing.TB, target Target) (probes.Result, string, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	return Probe(ctx, dial, target)
 }
