@@ -99,6 +99,9 @@ func guestChecks() []Check {
 
 const cpuCheckName = "cpu accounting"
 
+// restsToo is when what only a program at the scheduler sees is not seen.
+const restsToo = ", but not while it rests: no container runs, or a processor switches more than 400,000 times a second (wasmpod_cpu_accounting_resting)"
+
 // accountingCheck says by what CPU time is measured, and what comes with it.
 func accountingCheck(m bpf.Mechanism, missing []error) []Check {
 	c := Check{Name: cpuCheckName, Status: "measured", Mechanism: m.String()}
@@ -108,7 +111,7 @@ func accountingCheck(m bpf.Mechanism, missing []error) []Check {
 		c.Why = joinErrors(missing)
 		c.Hint = "grant CAP_BPF and CAP_PERFMON (root has them), on a kernel with BTF (CONFIG_DEBUG_INFO_BTF)"
 	}
-	if m == bpf.ThreadClock {
+	if with.Mechanism += restsToo; m == bpf.ThreadClock {
 		with.Status, with.Mechanism, with.Hint = "absent", "only a program at the scheduler sees them", c.Hint
 	}
 	return []Check{c, with}

@@ -110,6 +110,7 @@ func (r *Runtime) nodeStats() metrics.Node {
 		Name: r.node.Name, Started: r.opened, CPU: machineCPU(), CPUs: goruntime.NumCPU(),
 		Memory: machineMemory(), Process: processUsage(), Wall: r.wall.stats(),
 		Compile: metrics.Compile(r.engine.Compiles()), Mechanisms: mechanismMetrics(r.Mechanisms()),
+		CPUResting: r.cpu != nil && r.cpu.Resting(),
 	}
 	var fs unix.Statfs_t
 	if unix.Statfs(r.cfg.DataDir, &fs) == nil {

@@ -50,7 +50,7 @@ func testSnapshot() Snapshot {
 			Memory:  NodeMemory{Capacity: 1000, Available: 400, WorkingSet: 600},
 			FS:      Filesystem{Capacity: 500, Available: 200, Used: 300, Inodes: 50, InodesFree: 20},
 			Compile: Compile{Compiled: 1, Cached: 2, Time: time.Second},
-			Wall:    &Wall{Path: "/w", MemoryLimit: 800},
+			Wall:    &Wall{Path: "/w", MemoryLimit: 800}, CPUResting: true,
 		},
 		Pods: []Pod{{
 			Pod:     testPod(),
@@ -90,6 +90,7 @@ func TestCollector(t *testing.T) {
 	expect("container_cpu_cfs_throttled_periods_total", "counter", "Enforcement periods in which the container had to wait.", at+"} 40")
 	expect("container_cpu_cfs_throttled_seconds_total", "counter", "How long the container was throttled.", at+"} 3")
 	expect("container_spec_cpu_quota", "gauge", "CPU time that may be used in each period, in microseconds.", at+"} 25000")
+	expect("wasmpod_cpu_accounting_resting", "gauge", "1 while the programs that measure CPU time in the kernel are taken off, because no container runs or a processor switches contexts too often: threads' clocks are read then, and no waits for a processor and no page faults are counted.", " 1")
 	expect("container_spec_memory_limit_bytes", "gauge", "Memory limit; 0 if there is none.", at+"} 128")
 	expect("container_network_receive_bytes_total", "counter", "Payload that the pod received.",
 		`{container="",id="/kubepods/burstable/podu",image="",interface="eth0",name="",namespace="default",pod="p"} 10`)

@@ -29,6 +29,9 @@ type Node struct {
 	Compile Compile
 	// Wall is the group of the kernel that bounds this process; nil if none does.
 	Wall *Wall
+	// CPUResting says that the kernel's programs which measure CPU time are taken off for
+	// the time being: what threads wait, and their faults, are not counted then.
+	CPUResting bool
 	// Mechanisms are by what is measured and enforced here.
 	Mechanisms []Mechanism
 }

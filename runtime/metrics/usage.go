@@ -175,6 +175,7 @@ var (
 	wallUsage   = engineDesc("wasmpod_wall_memory_usage_bytes", "Memory that the kernel charges this process and its pods.", []string{"path"})
 	wallOOM     = engineDesc("wasmpod_wall_oom_kills_total", "Processes that the kernel has killed for want of memory.", []string{"path"})
 	mechanism   = engineDesc("wasmpod_mechanism_info", "By what this host measures and enforces: what, how well (enforced, measured, ok, fallback, absent), and by which mechanism. The value is always 1.", []string{"name", "status", "mechanism"})
+	cpuResting  = engineDesc("wasmpod_cpu_accounting_resting", "1 while the programs that measure CPU time in the kernel are taken off, because no container runs or a processor switches contexts too often: threads' clocks are read then, and no waits for a processor and no page faults are counted.", nil)
 	wallPeriods = engineDesc("wasmpod_wall_cfs_throttled_periods_total", "Periods in which the kernel has held this process back.", []string{"path"})
 )
 
@@ -190,6 +191,11 @@ func (w *writer) engine(s *Snapshot) {
 	w.counter(compiles, float64(c.Cached), "cached")
 	w.counter(compiles, float64(c.Failed), "failed")
 	w.counter(compileTime, c.Time.Seconds())
+	resting := 0.0
+	if s.Node.CPUResting {
+		resting = 1
+	}
+	w.gauge(cpuResting, resting)
 	for _, m := range s.Node.Mechanisms {
 		w.gauge(mechanism, 1, m.Name, m.Status, m.By)
 	}
