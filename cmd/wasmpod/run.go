@@ -145,6 +145,10 @@ func (a *app) runObjects(ctx context.Context, o runOptions, objects *manifest.Ob
 	} else {
 		a.log.Warn("wasmpod top cannot see these pods", "error", err)
 	}
+	// Before anything runs: who sees it run can send a signal at once.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
 	if err := r.Apply(objects); err != nil {
 		return errors.Join(err, a.writeStatus(o, r))
 	}
@@ -163,7 +167,7 @@ func (a *app) runObjects(ctx context.Context, o runOptions, objects *manifest.Ob
 	case fromImage:
 		limit = time.Millisecond // somebody waits at the prompt
 	}
-	waitErr := a.wait(ctx, r, o.timeout, limit, screen)
+	waitErr := a.wait(ctx, r, o.timeout, limit, screen, signals)
 	screen.summary(r.Pods())
 	screen.close()
 	if err := a.writeStatus(o, r); err != nil {
@@ -177,12 +181,9 @@ func (a *app) runObjects(ctx context.Context, o runOptions, objects *manifest.Ob
 
 // wait blocks until the pods have ended: by themselves, by a signal, by the
 // timeout, or because none of them can get on for longer than limit (0: never).
-func (a *app) wait(ctx context.Context, r *runtime.Runtime, timeout, limit time.Duration, screen *screen) error {
+func (a *app) wait(ctx context.Context, r *runtime.Runtime, timeout, limit time.Duration, screen *screen, signals <-chan os.Signal) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
 
 	ended := make(chan error, 1)
 	go func() { ended <- r.Wait(ctx, limit) }()
