@@ -13,7 +13,11 @@ if [ -z "$promtool" ]; then
 			exit 0
 		fi
 		mkdir -p "$cache"
-		(cd "$cache" && apt-get -o Acquire::Retries=5 download prometheus >/dev/null && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && rm -f prometheus_*.deb)
+		# The mirror may have no time just now, and what it gave only a part of be there.
+		get() {
+			(cd "$cache" && rm -f prometheus_*.deb && apt-get -o Acquire::Retries=5 download prometheus >/dev/null && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && rm -f prometheus_*.deb)
+		}
+		get || for pause in 5 15 45; do sleep "$pause"; if get; then break; fi; done
 	fi
 fi
 exec "$promtool" check rules docs/prometheus/*.yaml

@@ -25,13 +25,22 @@ var (
 
 const examples = "../../wasm-examples"
 
-// Where things listen: loopback addresses that nobody else uses.
-const (
-	hostIP   = "127.77.0.1" // host ports of pods
-	nativeIP = "127.77.0.2"
-	nginxAt  = "127.77.0.3:18080"
-	proxyAt  = "127.0.0.1:18083" // the node's address, for a pod on the host's network
+// Where things listen: at loopback addresses and ports that no other run of these
+// tests uses at the same time, and below those that the kernel gives away.
+var (
+	hostIP   = own(77) // host ports of pods
+	nativeIP = own(78)
+	nginxAt  = own(79) + ":18080"
+	proxyAt  = "127.0.0.1:" + ownPort(0) // the node's address, for a pod on the host's network
+	cPort    = ownPort(1)                // at all addresses
 )
+
+func own(second int) string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", second, pid>>8&0xff, pid&0xff)
+}
+
+func ownPort(i int) string { return strconv.Itoa(20_000 + os.Getpid()%4000*2 + i) }
 
 // tools are the clients, and the Debian packages that have them.
 var tools = map[string]string{"curl": "curl", "wrk": "wrk", "redis-benchmark": "redis-tools", "nginx": "nginx-light"}
@@ -56,7 +65,7 @@ metadata: {name: proxy}
 spec:
   hostNetwork: true # the upstream is on the host's loopback, which other pods do not reach
   containers:
-  - {name: main, image: ambassador, imagePullPolicy: IfNotPresent, args: ["--listen=:18083", "--upstream=http://%[2]s"], ports: [{containerPort: 18083}]}
+  - {name: main, image: ambassador, imagePullPolicy: IfNotPresent, args: ["--listen=:%[3]s", "--upstream=http://%[2]s"], ports: [{containerPort: %[3]s}]}
 `
 
 const cPod = `---
@@ -77,7 +86,7 @@ func TestClients(t *testing.T) {
 			missing(t, "%s is not installed: apt-get install %s", tool, pkg)
 		}
 	}
-	manifest := fmt.Sprintf(pods, hostIP, nginxAt)
+	manifest := fmt.Sprintf(pods, hostIP, nginxAt, ownPort(0))
 	hasC := exists(filepath.Join(examples, "bin", "httpecho-c.wasm"))
 	if hasC {
 		manifest += fmt.Sprintf(cPod, hostIP)
@@ -94,8 +103,8 @@ func TestClients(t *testing.T) {
 	s.http("Go net/http", http("go", "18081"), native(nativeIP+":18081"))
 	if hasC {
 		if _, err := exec.LookPath("cc"); err == nil {
-			native = startNative(t, build(t, "cc", "-O2", "-D_GNU_SOURCE", "-o", "OUT", "httpecho-c/httpecho.c"), "serve", "18092")
-			s.http("C", http("c", "18082"), native("127.0.0.1:18092"))
+			native = startNative(t, build(t, "cc", "-O2", "-D_GNU_SOURCE", "-o", "OUT", "httpecho-c/httpecho.c"), "serve", cPort)
+			s.http("C", http("c", "18082"), native("127.0.0.1:"+cPort))
 		} else {
 			s.http("C", http("c", "18082"), "")
 		}
