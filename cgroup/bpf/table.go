@@ -328,7 +328,6 @@ type Stint struct {
 	tid        uint32
 	cell       uint16 // of the container on the thread that it was on last
 	grouped    bool
-	clocked    bool // there was no program when it was last charged: the thread's clock must be read now and then
 }
 
 // unquick says of a stint that it is not under way, so that it cannot simply be handed
@@ -362,7 +361,6 @@ func (s *Stint) begin(now, least int64) {
 		}
 		a.serve(t, s.owner)
 		s.m, s.tid, s.cell = getm(), t.tid.Load(), uint16(t.cur)
-		s.clocked = a.clocked.Load()
 	}
 	procUnpin()
 	s.thread = t
@@ -408,9 +406,10 @@ func (s *Stint) HandOver(next any, now int64) (spent bool) {
 		from-1 >= cells-1 || t.owner[from-1] != s.owner || to-1 >= cells-1 || t.owner[to-1] != n.owner {
 		return s.handOverSlowly(n, now)
 	}
+	a := s.accounting
 	at, event := now+s.behind, t.event.Load()
 	ran := at - max(event, t.since)
-	if uint64(ran) >= fresh || s.clocked && (ran >= exact || at-event >= fresh) {
+	if uint64(ran) >= fresh || a.clocked.Load() && (ran >= exact || at-event >= fresh) {
 		return s.handOverSlowly(n, now)
 	}
 	t.claimed[from] += ran
@@ -423,9 +422,9 @@ func (s *Stint) HandOver(next any, now int64) (spent bool) {
 	t.since = at
 	t.cur = to
 	if t.claimed[from]-t.paid[from].Load() >= short {
-		s.accounting.pay(t, from)
+		a.pay(t, from)
 	}
-	n.m, n.tid, n.thread, n.clocked = m, s.tid, t, s.clocked
+	n.m, n.tid, n.thread = m, s.tid, t
 	s.m, s.thread = m|unquick, nil
 	return (n.grouped || n.limit.Load() != 0) && n.account.Spent()
 }
@@ -444,7 +443,6 @@ func (s *Stint) Check(now int64) (spent bool) {
 	if t != nil && s.under(t) {
 		s.accounting.settle(t, now+s.behind)
 		s.accounting.pay(t, t.cell())
-		s.clocked = s.accounting.clocked.Load()
 		procUnpin()
 	} else {
 		procUnpin()
