@@ -17,6 +17,7 @@ func FuzzRewrite(f *testing.F) {
 	for _, seed := range []string{"", header, voidFunc(""), voidFunc("\x03\x40\x0c\x00\x0b"), voidFunc("\xfc\x0b\x00")} {
 		f.Add([]byte(seed))
 	}
+	f.Add(namedModule(2, sec(0, str("m")), sec(1, nameMap(0, "f", "one")), sec(2, "\x01\x01"+nameMap(0, "a", "b")), sec(4, nameMap(0, "type"))))
 	if wazeroDir() != "" {
 		n := 0
 		corpus(f, func(_ string, wasm []byte) {

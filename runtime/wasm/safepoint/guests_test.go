@@ -14,6 +14,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/wasmpod/wasmpod/runtime/wasm/safepoint"
+	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
 
 // run runs a WASI command and returns what it wrote, and its exit code.
@@ -57,7 +58,7 @@ func TestCGuests(t *testing.T) {
 		t.Skip("takes minutes in the interpreter, and has one goroutine")
 	}
 	if _, err := exec.LookPath("clang"); err != nil {
-		t.Skip("clang is not installed")
+		wasmtest.Missing(t, "clang is not installed")
 	}
 	sources, _ := filepath.Glob("testdata/*.c")
 	for _, source := range sources {

@@ -16,6 +16,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"github.com/wasmpod/wasmpod/runtime/wasm/safepoint"
+	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
 
 const header = "\x00asm\x01\x00\x00\x00"
@@ -168,7 +169,7 @@ func assembleWith(t testing.TB, wat string, flags ...string) []byte {
 	t.Helper()
 	tool, err := exec.LookPath("wat2wasm")
 	if err != nil {
-		t.Skip("wat2wasm (package wabt) is not installed")
+		wasmtest.Missing(t, "wat2wasm (package wabt) is not installed")
 	}
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "a.wat"), filepath.Join(dir, "a.wasm")

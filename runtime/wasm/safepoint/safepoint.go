@@ -34,7 +34,7 @@ package safepoint
 
 // Version names the shape of the inserted code. Caches of compiled code are
 // keyed by it; change it whenever the output for some module changes.
-const Version = "6"
+const Version = "7"
 
 // The host functions that rewritten modules import.
 const (
