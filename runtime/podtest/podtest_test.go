@@ -24,6 +24,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/wasmpod/wasmpod/cgroup/bpf.(*Accounting).startResting.func1"))
 }
 
+// realPatience is that of tests in real time: nothing that they wait for takes as
+// long, on a machine that has other work either.
+var realPatience = podtest.Patience(5 * time.Minute)
+
 // guest does as its first argument says.
 const guest = `#include <stdio.h>
 #include <stdlib.h>
@@ -64,7 +68,7 @@ spec:
 `
 
 func TestRun(t *testing.T) {
-	pods := podtest.Run(t, threeContainers, podtest.Image("app:1", wasmtest.BuildC(t, guest)))
+	pods := podtest.Run(t, threeContainers, podtest.Image("app:1", wasmtest.BuildC(t, guest)), realPatience)
 	pod := pods.Get("web")
 	pod.WaitReady()
 	pod.WaitEvent("Started")
@@ -113,7 +117,7 @@ func TestCrashLoop(t *testing.T) {
 }
 
 func TestTimelineOnFailure(t *testing.T) {
-	pods := podtest.Run(t, crashes, podtest.Image("app:1", wasmtest.BuildC(t, guest)))
+	pods := podtest.Run(t, crashes, podtest.Image("app:1", wasmtest.BuildC(t, guest)), realPatience)
 	pods.Get("crash").WaitEvent("BackOff")
 	if got := pods.Timeline(); !strings.Contains(got, "BackOff") || !strings.Contains(got, "pod crash:") {
 		t.Error(got)
@@ -156,7 +160,7 @@ spec:
     image: tool:1
     args: [sleep]
     livenessProbe: {exec: {command: [/tool.wasm, fine]}}
-`, podtest.Image("app:1", wasmtest.BuildC(t, string(source), "-D_GNU_SOURCE", "-I"+include)), podtest.Image("tool:1", wasmtest.BuildC(t, guest)), podtest.Patience(5*time.Minute))
+`, podtest.Image("app:1", wasmtest.BuildC(t, string(source), "-D_GNU_SOURCE", "-I"+include)), podtest.Image("tool:1", wasmtest.BuildC(t, guest)), realPatience)
 	pod := pods.Get("web")
 	pod.WaitReady()
 	res, err := pod.HTTPClient().Get("http://localhost:8080/")

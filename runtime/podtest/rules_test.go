@@ -374,7 +374,7 @@ metadata: {name: p}
 spec:
   terminationGracePeriodSeconds: 0
   containers: [{name: c, image: "app:1", args: [spinning, spin]}]
-`, podtest.Image("app:1", wasmtest.BuildC(t, worker)))
+`, podtest.Image("app:1", wasmtest.BuildC(t, worker)), realPatience)
 	p := pods.Get("p")
 	p.WaitReady()
 	p.Delete()

@@ -28,7 +28,8 @@ func (g *guest) Usage() sandbox.Usage {
 	if instance != nil {
 		add(instance.Stats())
 	}
-	u.MemoryBytes, u.MemoryPeak = g.memory.Used(), g.memory.Peak()
+	u.MemoryBytes = g.memory.Used()
+	u.MemoryPeak = max(u.MemoryBytes, g.memory.Peak()) // what is charged just now is no part of the peak yet
 	if g.cpu != nil {
 		c := g.cpu.Usage()
 		u.CPU, u.Throttle = c.CPU, c.Throttled
