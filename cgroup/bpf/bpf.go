@@ -211,6 +211,10 @@ type Account struct {
 	mu     sync.Mutex
 	budget cgroup.Budget
 	final  *Usage
+	// waiting is how many stints do. changed is closed when what they wait for may be
+	// another; nil if nobody has asked since it last was.
+	waiting int
+	changed chan struct{}
 }
 
 // NewAccount opens an account for a container with this bandwidth.
@@ -300,6 +304,10 @@ func (c *Account) SetBandwidth(b cgroup.Bandwidth) {
 	if c.final == nil {
 		c.budget.Set(b, nanotime(), c.entry.cpu.Load())
 		c.publish()
+		if c.changed != nil {
+			close(c.changed)
+			c.changed = nil
+		}
 	}
 }
 
@@ -320,6 +328,11 @@ func (c *Account) publish() {
 func (c *Account) Wait(waiting bool) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.wait(waiting)
+}
+
+// wait is Wait. c.mu is held.
+func (c *Account) wait(waiting bool) time.Duration {
 	now := nanotime()
 	if c.final != nil {
 		return 0
@@ -358,6 +371,11 @@ func (c *Account) Over() time.Duration {
 func (c *Account) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.stop()
+}
+
+// stop is Stop. c.mu is held.
+func (c *Account) stop() {
 	c.budget.Unthrottle(nanotime())
 	if c.group != nil {
 		c.group.unwait(c)

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"sync/atomic"
+	"time"
 	_ "unsafe" // for linkname
 )
 
@@ -328,6 +329,7 @@ type Stint struct {
 	tid        uint32
 	cell       uint16 // of the container on the thread that it was on last
 	grouped    bool
+	waits      bool // counted in account.waiting; under account.mu
 }
 
 // unquick says of a stint that it is not under way, so that it cannot simply be handed
@@ -484,6 +486,45 @@ func (s *Stint) GiveBack(now, since, keep, most int64) (given int64) {
 func (c *Account) Spent() bool {
 	limit := c.entry.limit.Load()
 	return limit != 0 && c.entry.cpu.Load() >= limit || c.group != nil && c.group.spent()
+}
+
+// Wait is [Account.Wait] of a guest that waits, which may be one of several of the container.
+// It calls it again after that time, or when changed is closed, until it gets 0 or calls Stop.
+func (s *Stint) Wait() (d time.Duration, changed <-chan struct{}) {
+	c := s.account
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d = c.wait(true); d == 0 {
+		s.stopWaiting()
+		return 0, nil
+	}
+	if !s.waits {
+		s.waits = true
+		c.waiting++
+	}
+	if c.changed == nil {
+		c.changed = make(chan struct{})
+	}
+	return d, c.changed
+}
+
+// Stop says that the guest does not wait any more, because it was killed. The container is
+// throttled for as long as others do.
+func (s *Stint) Stop() {
+	c := s.account
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.stopWaiting(); c.waiting == 0 {
+		c.stop()
+	}
+}
+
+// stopWaiting takes the guest out of those that wait. account.mu is held.
+func (s *Stint) stopWaiting() {
+	if s.waits {
+		s.waits = false
+		s.account.waiting--
+	}
 }
 
 // moved takes the container's name off a thread that Go has given to somebody

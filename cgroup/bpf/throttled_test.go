@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -81,6 +82,48 @@ func TestRES05WhileThrottled(t *testing.T) {
 			t.Errorf("%+v, then %+v, though nobody waits", stats, again)
 		}
 		throttled(t, c) // another guest of the container
+	})
+	t.Run("one of its two guests is killed, and its limit is raised", func(t *testing.T) {
+		c := open(t, a.NewAccount, hourly(time.Millisecond))
+		c.use(2 * time.Millisecond)
+		one, two := c.Stint(0), c.Stint(0)
+		for _, s := range []*Stint{one, two, one} {
+			if d, changed := s.Wait(); d <= 0 || changed == nil {
+				t.Fatalf("waits for %v", d)
+			}
+		}
+		one.Stop()
+		one.Stop()
+		// It is throttled still, for the other one.
+		for before := c.Usage().Throttled.Time; c.Usage().Throttled.Time == before; {
+			runtime.Gosched()
+		}
+		_, changed := two.Wait()
+		c.SetBandwidth(hourly(10 * time.Millisecond))
+		select {
+		case <-changed:
+		default:
+			t.Error("RES-20 who waits is not told")
+		}
+		if d, _ := two.Wait(); d != 0 || c.waiting != 0 {
+			t.Errorf("RES-20 waits for %v, %d do", d, c.waiting)
+		}
+		stats := c.Usage().Throttled
+		if again := c.Usage().Throttled; again != stats || stats.Throttled != 1 {
+			t.Errorf("%+v, then %+v, though nobody waits", stats, again)
+		}
+		c.use(time.Second)
+		two.Wait()
+		two.Stop()
+		stats = c.Usage().Throttled
+		if again := c.Usage().Throttled; again != stats || stats.Throttled != 2 {
+			t.Errorf("%+v, then %+v, though nobody waits", stats, again)
+		}
+		one.Wait()
+		c.Close()
+		if d, _ := one.Wait(); d != 0 || c.waiting != 0 {
+			t.Errorf("waits for %v after the end, %d do", d, c.waiting)
+		}
 	})
 	t.Run("it is started again", func(t *testing.T) {
 		full := []*Account{open(t, a.NewAccount, cgroup.Bandwidth{}), open(t, a.NewAccount, cgroup.Bandwidth{})}

@@ -10,11 +10,6 @@ type CPUAccount interface {
 	Stint() CPUStint
 	// Spent says whether the budget was used up when somebody was last charged.
 	Spent() bool
-	// Wait says how long a guest has to wait before it may run; zero if it may
-	// now. One that waits calls it again after that time, until it gets zero.
-	Wait() time.Duration
-	// Stop says that a guest does not wait any more, because it is to end.
-	Stop()
 }
 
 // CPUStint says when a guest executes. Its methods are called on the guest's
@@ -31,6 +26,12 @@ type CPUStint interface {
 	// GiveBack takes back what Check is about to charge for what the thread has run since
 	// then, all but keep of it and no more than most (ns). It returns how much that is.
 	GiveBack(now, since, keep, most int64) (given int64)
+	// Wait says how long the guest has to wait before it may run; zero if it may
+	// now. One that waits calls it again after that time, or when changed is closed, until
+	// it gets zero.
+	Wait() (d time.Duration, changed <-chan struct{})
+	// Stop says that the guest does not wait any more, because it is to end.
+	Stop()
 }
 
 const (
@@ -101,7 +102,11 @@ func (t *turn) refilled() bool {
 	if !t.spent() {
 		return true
 	}
-	for d := t.account.Wait(); d > 0; d = t.account.Wait() {
+	for {
+		d, changed := t.stint.Wait()
+		if d <= 0 {
+			return true
+		}
 		if t.timer == nil {
 			t.timer = time.NewTimer(d)
 		} else {
@@ -109,13 +114,14 @@ func (t *turn) refilled() bool {
 		}
 		select {
 		case <-t.timer.C:
+		case <-changed:
+			t.timer.Stop()
 		case <-t.done:
 			t.timer.Stop()
-			t.account.Stop()
+			t.stint.Stop()
 			return false
 		}
 	}
-	return true
 }
 
 // throttle gives the slot back and returns with one when the account allows it

@@ -24,6 +24,8 @@ type fakeCPU struct {
 	waits   atomic.Int32
 	stopped atomic.Int32
 	onCheck func(n int32)
+	period  time.Duration // at most so much does one wait at a time; zero is no bound
+	changed chan struct{}
 	given   func(now, since, keep, most int64) int64
 }
 
@@ -39,12 +41,15 @@ func (f *fakeCPU) left() time.Duration {
 	return 0
 }
 
-func (f *fakeCPU) Wait() time.Duration {
+func (f *fakeCPU) Wait() (time.Duration, <-chan struct{}) {
 	if f.running.Load() != 0 {
 		f.t.Error("RES-05 a guest waits while it has a slot")
 	}
 	f.waits.Add(1)
-	return f.left()
+	if f.period > 0 {
+		return min(f.left(), f.period), f.changed
+	}
+	return f.left(), f.changed
 }
 
 type fakeStint struct {

@@ -9,20 +9,16 @@ import (
 	"github.com/wasmpod/wasmpod/runtime/wasm"
 )
 
-// periodicCPU is an account that says when its period ends, however long its debt will
-// take to be paid, as budgets do.
-type periodicCPU struct{ fakeCPU }
-
+// refillPeriod is how long an account's period is, however long its debt will take to be
+// paid, as with budgets.
 const refillPeriod = 100 * time.Millisecond
-
-func (p *periodicCPU) Wait() time.Duration { return min(p.fakeCPU.Wait(), refillPeriod) }
 
 // What can happen while guests are throttled.
 func TestWhileThrottled(t *testing.T) {
 	e := newEngine(t, wasm.Config{Slots: 1})
 	spin := compile(t, e, "spin")
-	throttled := func(t *testing.T) *periodicCPU {
-		cpu := &periodicCPU{fakeCPU{t: t}}
+	throttled := func(t *testing.T) *fakeCPU {
+		cpu := &fakeCPU{t: t, period: refillPeriod, changed: make(chan struct{})}
 		cpu.onCheck = func(n int32) {
 			if n == 1 {
 				cpu.spend(time.Hour)
@@ -59,6 +55,28 @@ func TestWhileThrottled(t *testing.T) {
 			}
 		})
 	})
+	t.Run("RES-20 a limit that is raised lets run at once, if the account says that it has changed", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			cpu := throttled(t)
+			again := make(chan struct{})
+			spend := cpu.onCheck
+			cpu.onCheck = func(n int32) {
+				if spend(n); n == 2 {
+					close(again)
+				}
+			}
+			i := startCPU(t, e, spin, cpu, nil)
+			time.Sleep(10*time.Second + refillPeriod/2)
+			raised := time.Now()
+			cpu.spend(0)
+			close(cpu.changed)
+			if <-again; !time.Now().Equal(raised) {
+				t.Errorf("ran %v later", time.Since(raised))
+			}
+			i.Kill()
+			wantExit(t, i, killed)
+		})
+	})
 	t.Run("RES-05 one of two is killed, and another is started", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			cpu := throttled(t)
@@ -86,7 +104,7 @@ func TestWhileThrottled(t *testing.T) {
 	t.Run("RES-05 a crowd is killed", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var guests []*wasm.Instance
-			var accounts []*periodicCPU
+			var accounts []*fakeCPU
 			crowd := 200
 			if raceEnabled { // 60 ms for each
 				crowd = 5
@@ -125,7 +143,7 @@ func TestCloseWhileThrottled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cpu := &periodicCPU{fakeCPU{t: t}}
+		cpu := &fakeCPU{t: t, period: refillPeriod, changed: make(chan struct{})}
 		cpu.spend(time.Hour)
 		m := compile(t, e, "spin")
 		i := startCPU(t, e, m, cpu, nil)

@@ -2,7 +2,6 @@ package inproc
 
 import (
 	"sync"
-	"time"
 
 	"github.com/wasmpod/wasmpod/cgroup"
 	"github.com/wasmpod/wasmpod/cgroup/bpf"
@@ -15,7 +14,6 @@ import (
 type cpuAccount struct{ *bpf.Account }
 
 func (a cpuAccount) Stint() wasm.CPUStint { return a.Account.Stint(clockOffset) }
-func (a cpuAccount) Wait() time.Duration  { return a.Account.Wait(true) }
 
 // clockOffset is what the engine's clock has to be set forward by to be that of
 // the accounting, which is the kernel's.

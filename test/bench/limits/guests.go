@@ -78,10 +78,6 @@ func (a *account) Stint() wasm.CPUStint {
 	return &stint{Stint: s, account: a}
 }
 
-func (a *account) Wait() time.Duration {
-	return a.Account.Wait(true)
-}
-
 // stint keeps its own books, by the kernel's count of what the thread has run, which is
 // asked for at each beginning, safepoint and end: at the beginning and the end before
 // the account is told, which is as long after the time that it is told in both.
