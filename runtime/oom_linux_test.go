@@ -150,7 +150,10 @@ func memoryGroup(t *testing.T, limit int) (dir, path string) {
 	if err := os.WriteFile(filepath.Join(dir, file), []byte(strconv.Itoa(limit)), 0); err != nil {
 		lacking(t, "no memory controller: ", err)
 	}
+	// Swap is none of it.
 	_ = os.WriteFile(filepath.Join(dir, "memory.swap.max"), []byte("0"), 0)
+	_ = os.WriteFile(filepath.Join(dir, "memory.swappiness"), []byte("0"), 0)
+	_ = os.WriteFile(filepath.Join(dir, "memory.memsw.limit_in_bytes"), []byte(strconv.Itoa(limit)), 0)
 	return dir, path
 }
 
