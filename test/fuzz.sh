@@ -9,7 +9,7 @@ trap 'rm -f "$out"' EXIT
 # Go's fuzzer may fail at the end of its time for no other reason than that
 # (golang.org/issue/75804). An input that fails is written to testdata, and says so.
 fuzz() {
-	for attempt in 1 2 3; do
+	for attempt in 1 2 3 4 5 6 7 8; do
 		if go test -run '^$' -fuzz "^$1\$" -fuzztime "$time" -fuzzminimizetime 5x "$2" >"$out" 2>&1; then
 			cat "$out"
 			return
