@@ -133,7 +133,7 @@ func TestElementsAreChargedBefore(t *testing.T) {
 	before := allocated()
 	i := start(t, e, m, 8<<20, nil)
 	wantExit(t, i, wasm.Exit{Code: 137, Reason: wasm.ReasonOOMKilled, Message: "memory limit of 8388608 bytes exceeded"})
-	if took := allocated() - before; took > 1<<20 {
+	if took := allocated() - before; took > 4<<20 { // they take 12 MB; others of this process may do something, too
 		t.Errorf("%d bytes were allocated by who may have none of them", took)
 	}
 	wantExit(t, start(t, e, m, 64<<20, nil), wasm.Exit{Reason: wasm.ReasonCompleted})
