@@ -220,8 +220,11 @@ func (r *Runtime) each(end func(*corev1.Pod, *podworker.Worker)) {
 	for _, pod := range r.store.Pods() {
 		r.mu.Lock()
 		w := r.workers[pod.UID]
-		if _, known := r.waiting[pod.UID]; !known && pod.Status.Phase == corev1.PodPending {
-			r.waiting[pod.UID] = pod.Status
+		// As it is now: see blockages, which has what is shown later.
+		if p := r.store.Pod(pod.UID); p != nil && p.Status.Phase == corev1.PodPending {
+			if _, known := r.waiting[pod.UID]; !known {
+				r.waiting[pod.UID] = p.Status
+			}
 		}
 		r.mu.Unlock()
 		if w != nil {

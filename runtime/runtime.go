@@ -324,6 +324,13 @@ func (r *Runtime) blockages(pod *corev1.Pod, fact lifecycle.Fact) {
 		}
 		b.message = message
 		r.blocked[pod.UID] = b
+		if _, ended := r.waiting[pod.UID]; ended {
+			// It was ended between this fact's events and its status, which is what it
+			// waited for.
+			if p := r.store.Pod(pod.UID); p != nil && p.Status.Phase == corev1.PodPending {
+				r.waiting[pod.UID] = p.Status
+			}
+		}
 	} else if _, ok := fact.(lifecycle.ContainerStarted); ok {
 		delete(r.blocked, pod.UID)
 	}

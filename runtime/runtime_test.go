@@ -15,10 +15,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/wasmpod/wasmpod/runtime/container"
 	"github.com/wasmpod/wasmpod/runtime/image"
+	"github.com/wasmpod/wasmpod/runtime/lifecycle"
 	"github.com/wasmpod/wasmpod/runtime/manifest"
+	"github.com/wasmpod/wasmpod/runtime/store"
 	"github.com/wasmpod/wasmpod/test/wasmtest"
 )
 
@@ -239,6 +242,35 @@ func TestWaitGivesUpOnBlockedPods(t *testing.T) {
 			t.Errorf("IMG-08: state %+v", pod.Status.ContainerStatuses[0].State)
 		}
 	})
+}
+
+// Events are told before the status is shown: who ends a pod when it sees the event
+// finds in its status what it has waited for all the same.
+func TestEndedBeforeItsWaitWasShownIMG08(t *testing.T) {
+	r := &Runtime{store: store.New(), blocked: make(map[types.UID]blockage), waiting: make(map[types.UID]corev1.PodStatus)}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default", UID: "u"}}
+	if err := r.store.AddPod(pod); err != nil {
+		t.Fatal(err)
+	}
+	status := func(reason string) corev1.PodStatus {
+		return corev1.PodStatus{Phase: corev1.PodPending, ContainerStatuses: []corev1.ContainerStatus{
+			{Name: "c", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}},
+		}}
+	}
+	fact := lifecycle.ContainerStartFailed{Container: lifecycle.ContainerRef{Name: "c"}, Reason: "CreateContainerConfigError"}
+	r.waiting["u"] = status("ContainerCreating") // as it was when it was ended
+	r.store.SetStatus("u", status(fact.Reason))
+	r.blockages(pod, fact)
+	if got := r.waiting["u"].ContainerStatuses[0].State.Waiting.Reason; got != fact.Reason {
+		t.Errorf("it waited for %s, want %s", got, fact.Reason)
+	}
+	ended := status(fact.Reason)
+	ended.Phase = corev1.PodFailed
+	r.store.SetStatus("u", ended)
+	r.blockages(pod, fact)
+	if got := r.waiting["u"].Phase; got != corev1.PodPending {
+		t.Errorf("what it waited for is lost: %s", got)
+	}
 }
 
 // A process that was killed leaves a directory, which the next one removes; one
