@@ -38,6 +38,11 @@ func Decide(pod *corev1.Pod, o Observed, now time.Time) Plan {
 		p.kill(pod, &o, now)
 		p.probe(pod, &o, now)
 	case stageResetting:
+		for _, s := range o.ephemeralStarts(pod) {
+			if s.underWay { // they stay (RST-20)
+				p.add(s.action)
+			}
+		}
 		if o.declaredRunning(pod) {
 			p.kill(pod, &o, now)
 		} else {

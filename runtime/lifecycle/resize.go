@@ -72,7 +72,8 @@ func (a *applying) updated(f PodUpdated) {
 	}
 	for _, spec := range containers(a.pod) {
 		c := o.Containers[spec.Name]
-		if differs, _ := wanted(spec, &c); differs && c.State == ContainerEnded && f.Infeasible == "" {
+		// One that was told while it ran gets them by its restart.
+		if differs, _ := wanted(spec, &c); differs && c.State == ContainerEnded && f.Infeasible == "" && c.Resize.Generation != a.pod.Generation {
 			c.Resources = nil
 			c.forgive()
 			a.put(spec.Name, c)
