@@ -323,8 +323,8 @@ func (c *Account) publish() {
 }
 
 // Wait says how long a guest of the container has to wait before it may run: 0
-// if it may now. A guest that waits calls it with waiting set, until it gets 0
-// or Stop is called for it.
+// if it may now. A guest that waits calls it with waiting set, until it gets 0;
+// one that may end before that has a [Stint.Wait].
 func (c *Account) Wait(waiting bool) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -366,15 +366,7 @@ func (c *Account) Over() time.Duration {
 	return time.Duration(max(c.entry.cpu.Load()-limit, 0))
 }
 
-// Stop says that no guest of the container waits any more, because it was
-// killed.
-func (c *Account) Stop() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stop()
-}
-
-// stop is Stop. c.mu is held.
+// stop says that no guest of the container waits any more. c.mu is held.
 func (c *Account) stop() {
 	c.budget.Unthrottle(nanotime())
 	if c.group != nil {

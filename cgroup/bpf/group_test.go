@@ -56,7 +56,7 @@ func TestRES05Group(t *testing.T) {
 			if u := c.Usage(); u.Throttled.Throttled != 0 {
 				t.Errorf("the container's own %+v", u.Throttled)
 			}
-			c.Stop() // of one that does not wait: nothing
+			stopWaiting(c) // of one that does not wait: nothing
 			sum += c.Close().CPU
 		}
 		stats := g.Stats()

@@ -76,7 +76,7 @@ func TestRES05WhileThrottled(t *testing.T) {
 		c := open(t, a.NewAccount, hourly(time.Millisecond))
 		c.use(2 * time.Millisecond)
 		throttled(t, c)
-		c.Stop()
+		stopWaiting(c)
 		stats := c.Usage().Throttled
 		if again := c.Usage().Throttled; again != stats || stats.Throttled != 1 {
 			t.Errorf("%+v, then %+v, though nobody waits", stats, again)
@@ -135,7 +135,7 @@ func TestRES05WhileThrottled(t *testing.T) {
 			t.Errorf("waits for %v after the end", d)
 		}
 		c.SetBandwidth(hourly(time.Nanosecond))
-		c.Stop()
+		stopWaiting(c)
 		next := open(t, a.NewAccount, hourly(time.Millisecond))
 		if next.entry != c.entry {
 			t.Fatal("it has another place, though there is one")
@@ -161,7 +161,7 @@ func TestRES05WhileThrottled(t *testing.T) {
 		if s := d.Usage().Throttled; s != (cgroup.ThrottleStats{}) {
 			t.Errorf("by its own, too: %+v", s)
 		}
-		c.Stop()
+		stopWaiting(c)
 		if before := g.Stats(); before.Throttled != 1 || !waits(g) {
 			t.Errorf("%+v, though one waits still", before)
 		}
@@ -187,4 +187,11 @@ func waits(g *Group) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.waiting) > 0
+}
+
+// stopWaiting ends the wait of guests that have no stint.
+func stopWaiting(c *Account) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stop()
 }
